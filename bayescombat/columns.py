@@ -1,0 +1,256 @@
+"""Columns of a table as labels or numbers: what every way into the package asks of them.
+
+Nothing here changes the table it is given.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayescombat.errors import BayesCombatWarning, DataError, listing, suggestion
+
+__all__ = [
+    "as_table",
+    "inferred",
+    "is_numeric",
+    "labels",
+    "measurements",
+    "require",
+    "scan_labels",
+    "sorted_labels",
+    "text_label",
+    "warn",
+]
+
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+PACKAGE = os.path.dirname(__file__) + os.sep
+
+
+def warn(message: str, category: type[BayesCombatWarning]) -> None:
+    """Warn at the line of the caller outside the package."""
+    warnings.warn(message, category, skip_file_prefixes=(PACKAGE,))
+
+
+def as_table(table: Any) -> pd.DataFrame:
+    """Return the table with unique text names for its columns and unique labels for its rows.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Rows are scans.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A new frame; the values are shared with `table`, not copied.
+
+    Raises
+    ------
+    DataError
+        If this is no DataFrame, is empty, or has duplicate names.
+
+    Examples
+    --------
+    >>> list(as_table(pd.DataFrame({0: [1.5], "site": ["a"]})).columns)
+    ['0', 'site']
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(
+            f"Expected a pandas DataFrame with one row per scan, found {type(table).__name__}. "
+            "Read a file with pandas.read_csv; from another kind of frame use its to_pandas()."
+        )
+    if not len(table):
+        raise DataError("Expected at least one row (scan) in the table, found none. Check what was filtered.")
+    if isinstance(table.columns, pd.MultiIndex):
+        raise DataError(
+            f"Expected plain column names, found {table.columns.nlevels} levels of names. "
+            "Join them first, for example with table.columns.map('_'.join)."
+        )
+    names = pd.Index([text_label(name) for name in table.columns], dtype=object)
+    _check_unique(names, "column name", "Rename or drop the duplicates.")
+    return table.set_axis(names, axis=1).set_axis(scan_labels(table.index), axis=0)
+
+
+def require(table: pd.DataFrame, names: Iterable[str], role: str) -> None:
+    """Raise a DataError if the table lacks any of these columns."""
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"Expected the {role} {listing(missing)} among the columns of the table, found no such column."
+            f"{suggestion(missing[0], table.columns)} The table has {listing(table.columns)}."
+        )
+
+
+def scan_labels(labels: Any) -> pd.Index:
+    """Return unique row labels: integers as they are, everything else as text.
+
+    Examples
+    --------
+    >>> scan_labels(pd.MultiIndex.from_tuples([("sub-1", 1), ("sub-1", 2)]))
+    Index(['sub-1/1', 'sub-1/2'], dtype='object')
+    """
+    index = labels if isinstance(labels, pd.Index) else pd.Index(labels)
+    if isinstance(index, pd.MultiIndex):
+        name = "/".join(map(str, index.names)) if None not in index.names else None
+        index = pd.Index(["/".join(map(str, parts)) for parts in index], dtype=object, name=name)
+    elif pd.api.types.is_integer_dtype(index.dtype):
+        index = pd.Index(index.to_numpy(dtype=np.int64), name=index.name)
+    else:
+        index = pd.Index([str(item) for item in index], dtype=object, name=index.name)
+    _check_unique(index, "row label", "Make them unique, for example with table.reset_index(drop=True).")
+    return index
+
+
+def _check_unique(index: pd.Index, role: str, remedy: str) -> None:
+    if not index.is_unique:
+        doubled = index[index.duplicated()].unique()
+        raise DataError(
+            f"Expected every {role} once, found {len(doubled)} more than once: {listing(doubled)}. {remedy}"
+        )
+
+
+def inferred(values: pd.Series) -> pd.Series:
+    """Return a column of Python objects as the type that its values have; other columns as they are."""
+    if values.dtype != object:
+        return values
+    return values.where(values.notna(), np.nan).infer_objects()
+
+
+def is_numeric(values: pd.Series) -> bool:
+    """Tell whether a column holds real numbers or booleans."""
+    return pd.api.types.is_numeric_dtype(values.dtype) and values.dtype.kind != "c"
+
+
+def text_label(value: object) -> str:
+    """Return a label as text: 1, 1.0 and "1" are the same label.
+
+    Examples
+    --------
+    >>> text_label(1.0), text_label(np.int8(1)), text_label("1"), text_label(1.5), text_label(True)
+    ('1', '1', '1', '1.5', 'True')
+    """
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def labels(values: pd.Series, role: str) -> np.ndarray:
+    """Return the labels of a column as text.
+
+    Parameters
+    ----------
+    values : pandas.Series
+        Any type; its index names the rows in errors.
+    role : str
+        What the column is, for errors.
+
+    Returns
+    -------
+    ndarray of str objects, (obs,)
+
+    Raises
+    ------
+    DataError
+        If a label is missing, or if two different labels of the column become the same text.
+
+    Examples
+    --------
+    >>> labels(pd.Series([2.0, 1.0]), "batch")
+    array(['2', '1'], dtype=object)
+    """
+    codes, found = pd.factorize(values)
+    if (codes < 0).any():
+        absent = values.index[codes < 0]
+        raise DataError(
+            f"Expected a label in every row of the {role} {values.name!r}, found {len(absent)} missing, "
+            f"in the rows {listing(absent)}. Fill in the labels or drop these rows."
+        )
+    first: dict[str, object] = {}
+    for value in found:
+        other = first.setdefault(text_label(value), value)
+        if other is not value:
+            raise DataError(
+                f"Expected labels of one kind in the {role} {values.name!r}, found {other!r} "
+                f"({type(other).__name__}) and {value!r} ({type(value).__name__}), which read the same. "
+                "Make them one label, or rename one of the two."
+            )
+    return np.array(list(first), dtype=object)[codes]
+
+
+def sorted_labels(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the distinct labels in the order of their numbers if all are numbers, else of their text.
+
+    Examples
+    --------
+    >>> sorted_labels(["10", "9", "10"]), sorted_labels(["10", "9", "a"])
+    (('9', '10'), ('10', '9', 'a'))
+    """
+    distinct = sorted(set(names))
+    if all(NUMBER.fullmatch(name) for name in distinct):
+        distinct.sort(key=float)
+    return tuple(distinct)
+
+
+def measurements(table: pd.DataFrame, features: Sequence[str]) -> np.ndarray:
+    """Return the features as numbers.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Rows are scans; has all `features` as columns.
+    features : sequence of str
+        Columns to take, in this order.
+
+    Returns
+    -------
+    ndarray of float64, (obs, feature)
+        C-contiguous, sharing no memory with the table; in feature units.
+
+    Raises
+    ------
+    DataError
+        If a column holds no real numbers, an infinity or a missing cell.
+
+    Examples
+    --------
+    >>> measurements(pd.DataFrame({"a": [1, 2], "b": [True, False]}), ["b", "a"])
+    array([[1., 1.],
+           [0., 2.]])
+    """
+    frame = table.loc[:, list(features)]
+    objects = [name for name in features if frame[name].dtype == object]
+    frame = frame.assign(**{name: inferred(frame[name]) for name in objects})
+    other = [name for name in features if not is_numeric(frame[name])]
+    if other:
+        kinds = listing(dict.fromkeys(str(table[name].dtype) for name in other))
+        raise DataError(
+            f"Expected features of real numbers, found {len(other)} of another kind ({kinds}): "
+            f"{listing(other)}. Convert them with pandas.to_numeric, or leave them out of the features."
+        )
+    values = np.array(frame.to_numpy(dtype=np.float64, na_value=np.nan), order="C")
+    infinite, missing = np.isinf(values), np.isnan(values)
+    if infinite.any():
+        raise DataError(
+            f"Expected finite measurements, found {_cells(infinite, 'infinite', frame)}. "
+            "Drop these rows or features, or put right how they were computed."
+        )
+    if missing.any():
+        raise DataError(
+            f"Expected a measurement in every cell, found {_cells(missing, 'missing', frame)}. Missing "
+            "cells are not modelled yet: drop these rows or features, or impute them and say so."
+        )
+    return values
+
+
+def _cells(bad: np.ndarray, kind: str, frame: pd.DataFrame) -> str:
+    """Say how many cells these are, and in which features and rows."""
+    count = int(bad.sum())
+    return (
+        f"{count} {kind} cell{'s' if count > 1 else ''} in the features "
+        f"{listing(frame.columns[bad.any(axis=0)])} and the rows {listing(frame.index[bad.any(axis=1)])}"
+    )

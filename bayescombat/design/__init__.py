@@ -1,0 +1,6 @@
+"""Formula to design columns: learned once on a table, replayed on any rows, kept as JSON."""
+
+from bayescombat.design.formulas import formula_text, parse
+from bayescombat.design.spec import DesignSpec
+
+__all__ = ["DesignSpec", "formula_text", "parse"]

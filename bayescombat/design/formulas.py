@@ -1,0 +1,182 @@
+"""Formulas as text: which columns they read, and what formulaic is given to evaluate."""
+
+import ast
+import keyword
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import formulaic
+from formulaic.transforms import TRANSFORMS
+
+from bayescombat.columns import text_label
+from bayescombat.errors import DataError, listing, suggestion
+
+__all__ = ["ParsedFormula", "formula_text", "parse"]
+
+QUOTED = re.compile(r"`([^`]*)`")
+# Q() would read a column by a text that the parser does not see; backticks do the same openly.
+FUNCTIONS = frozenset(TRANSFORMS) - {"Q"}
+GROUPING = frozenset({"C", "hashed"})
+MARKUP = re.compile("\x1b\\[[0-9;]*m|[\u29da\u29db]")
+
+
+@dataclass(frozen=True)
+class ParsedFormula:
+    """A formula and the columns that it reads.
+
+    Parameters
+    ----------
+    terms : formulaic.SimpleFormula
+        The right-hand side, always with the intercept first.
+    columns : dict of str to str
+        Name of every column read, by its name within `terms`.
+    grouping : frozenset of str
+        Columns read inside ``C()``, whose numbers are names of groups.
+
+    Examples
+    --------
+    >>> parsed = parse("0 + `age (y)` + C(site)")
+    >>> parsed.columns, [str(term) for term in parsed.terms]
+    ({'age__y_': 'age (y)', 'site': 'site'}, ['1', 'age__y_', 'C(site)'])
+    """
+
+    terms: formulaic.SimpleFormula
+    columns: dict[str, str]
+    grouping: frozenset[str]
+
+    def readable(self, text: str) -> str:
+        """Return a text with the columns named as the table names them."""
+        renamed = {alias: name for alias, name in self.columns.items() if alias != name}
+        if not renamed:
+            return text
+        pattern = "|".join(rf"\b{re.escape(alias)}\b" for alias in renamed)
+        return re.sub(pattern, lambda match: renamed[match[0]], text)
+
+
+def formula_text(covariates: str | Sequence[object] | None) -> str:
+    """Return covariates as the text of a right-hand side, "" where there are none.
+
+    Parameters
+    ----------
+    covariates : str, sequence of column names, or None
+        A formula, or columns to be added up.
+
+    Raises
+    ------
+    DataError
+        If a column name holds a backtick, which formulas use as quotes.
+
+    Examples
+    --------
+    >>> formula_text("~ age + sex"), formula_text(["age", "sex at birth"])
+    ('age + sex', '`age` + `sex at birth`')
+    """
+    if covariates is None:
+        return ""
+    if isinstance(covariates, str):
+        return covariates.strip().removeprefix("~").strip()
+    names = [text_label(name) for name in covariates]
+    quoting = [name for name in names if "`" in name or not name.strip()]
+    if quoting:
+        raise DataError(
+            f"Expected covariate names that a formula can quote, found {listing(quoting)}. "
+            "Rename these columns, without backticks."
+        )
+    return " + ".join(f"`{name}`" for name in names)
+
+
+def parse(formula: str) -> ParsedFormula:
+    """Parse the text of a right-hand side.
+
+    Parameters
+    ----------
+    formula : str
+        As returned by `formula_text`. Names that Python could not read stand in backticks.
+
+    Returns
+    -------
+    ParsedFormula
+
+    Raises
+    ------
+    DataError
+        If the formula cannot be parsed, has a response or several parts, or uses unknown functions.
+
+    Examples
+    --------
+    >>> list(parse("bs(age, df=4):sex").columns)
+    ['age', 'sex']
+    """
+    aliases = _aliases(formula)
+    plain = QUOTED.sub(lambda match: aliases[match[1]], formula)
+    try:
+        parsed = formulaic.Formula(plain)
+    except Exception as error:
+        raise DataError(
+            f"Expected a formula such as 'age + sex', found {formula!r}, which cannot be parsed: "
+            f"{' '.join(MARKUP.sub('', str(error)).split())}"
+        ) from error
+    if not isinstance(parsed, formulaic.SimpleFormula):
+        raise DataError(
+            f"Expected one right-hand side such as 'age + sex', found {formula!r}. "
+            "Leave out the response and '|': the features are named apart, the batch is added by itself."
+        )
+    intercept = formulaic.Formula("1")
+    terms = formulaic.SimpleFormula([*intercept, *(term for term in parsed if term not in list(intercept))])
+    original = {alias: name for name, alias in aliases.items()}
+    columns: dict[str, str] = {}
+    grouping = set()
+    for factor in (factor for term in terms for factor in term.factors):
+        if factor.eval_method.value == "literal":
+            continue
+        names, groups = (
+            ([factor.expr], False) if factor.eval_method.value == "lookup" else _names(factor.expr, formula)
+        )
+        columns |= {name: original.get(name, name) for name in names}
+        grouping |= {columns[name] for name in names if groups}
+    return ParsedFormula(terms, columns, frozenset(grouping))
+
+
+def _aliases(formula: str) -> dict[str, str]:
+    """Return a Python name for every name in backticks.
+
+    formulaic makes such names itself, but with random parts where two would clash, so that what it learned
+    under one name would not be found again.
+    """
+    taken = set(re.findall(r"\w+", QUOTED.sub(" ", formula)))
+    aliases: dict[str, str] = {}
+    for name in dict.fromkeys(QUOTED.findall(formula)):
+        alias = re.sub(r"\W", "_", name)
+        if not alias.isidentifier() or keyword.iskeyword(alias) or alias in FUNCTIONS:
+            alias = f"_{alias}"
+        while alias != name and alias in taken:
+            alias += "_"
+        aliases[name] = alias
+        taken.add(alias)
+    return aliases
+
+
+def _names(expression: str, formula: str) -> tuple[list[str], bool]:
+    """Return the columns that a Python expression reads, and whether it makes groups of them."""
+    nodes = list(ast.walk(ast.parse(expression, mode="eval")))
+    calls = [node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    unknown = [name for name in calls if name not in FUNCTIONS]
+    if unknown:
+        raise DataError(
+            f"Expected functions of formulaic or numpy in the formula {formula!r}, found "
+            f"{listing(unknown)}.{suggestion(unknown[0], FUNCTIONS)} Write numpy's as np.sqrt; quote column "
+            "names with backticks; compute anything else into a column of the table first."
+        )
+    hidden = [node.attr for node in nodes if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
+    if hidden:
+        raise DataError(
+            f"Expected no private attributes in the formula {formula!r}, found {listing(hidden)}."
+        )
+    return list(_read(nodes)), bool(GROUPING & set(calls))
+
+
+def _read(nodes: list[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Name) and node.id not in FUNCTIONS:
+            yield node.id

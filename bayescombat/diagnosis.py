@@ -1,0 +1,126 @@
+"""Did the sampler do its work? Figures per parameter, and one verdict in words."""
+
+from dataclasses import dataclass
+
+import arviz as az
+import numpy as np
+import xarray as xr
+
+from bayescombat.errors import listing
+
+__all__ = ["Diagnosis", "diagnose"]
+
+# The largest R-hat of thousands of parameters exceeds the usual 1.01 by chance alone.
+LARGEST_RHAT = 1.02
+SMALLEST_ESS_PER_CHAIN = 100
+LARGEST_SHARE_DIVERGENT = 1 / 1000
+SMALLEST_BFMI = 0.3
+LARGEST_SHARE_TOO_DEEP = 0.05
+ADVICE = "Sample longer (draws, tune), raise target_accept, and look at the named parameters before using the fit."
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """What the sampler's draws are worth.
+
+    Parameters
+    ----------
+    converged : bool
+        Whether the draws may be used as they stand.
+    verdict : str
+        One sentence or two, in words and figures.
+    rhat, ess_bulk, ess_tail : xarray.Dataset
+        Per parameter.
+    """
+
+    converged: bool
+    verdict: str
+    rhat: xr.Dataset
+    ess_bulk: xr.Dataset
+    ess_tail: xr.Dataset
+
+
+def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int) -> Diagnosis:
+    """Judge the draws by R-hat, effective sample sizes, divergences, E-BFMI and tree depth.
+
+    Parameters
+    ----------
+    posterior : xarray.Dataset
+        Parameters, (chain, draw, ...).
+    stats : xarray.Dataset
+        Sampler statistics, (chain, draw).
+    asked : int
+        Draws per chain that were asked for.
+
+    Notes
+    -----
+    Rank-normalised R-hat and effective sample sizes are those of Vehtari et al. (2021), doi:10.1214/20-BA1221; E-BFMI is
+    that of Betancourt (2016), arXiv:1604.00695.
+    """
+    chains, draws = stats.sizes["chain"], stats.sizes["draw"]
+    known = posterior[[name for name in posterior.data_vars if posterior[name].size]]
+    bulk, tail = az.ess(known, method="bulk"), az.ess(known, method="tail")
+    rhat = az.rhat(known) if chains > 1 else known.isel(chain=0, draw=0, drop=True) * np.nan
+    found = []
+    if draws < asked:
+        found.append(f"sampling was interrupted after {draws} of {asked} draws per chain")
+    if chains < 2:
+        found.append("one chain cannot show whether it converged; use four")
+    found += _worst("R-hat", rhat, LARGEST_RHAT, above=True)
+    fewest = SMALLEST_ESS_PER_CHAIN * chains
+    found += _worst("bulk effective sample size", bulk, fewest, above=False)
+    found += _worst("tail effective sample size", tail, fewest, above=False)
+    found += _of_the_sampler(stats)
+    figures = _figures(rhat, bulk, tail, stats)
+    if found:
+        verdict = f"Not to be trusted as it stands: {'; '.join(found)}. {ADVICE} ({figures})"
+    else:
+        verdict = f"Converged: {figures}."
+    return Diagnosis(not found, verdict, rhat, bulk, tail)
+
+
+def _of_the_sampler(stats: xr.Dataset) -> list[str]:
+    found = []
+    divergent = int(stats["diverging"].sum())
+    if divergent > LARGEST_SHARE_DIVERGENT * stats["diverging"].size:
+        found.append(f"{divergent} of {stats['diverging'].size} draws diverged")
+    too_deep = float(stats["reached_max_treedepth"].mean())
+    if too_deep > LARGEST_SHARE_TOO_DEEP:
+        found.append(f"{too_deep:.0%} of the draws reached the largest tree depth")
+    bfmi = _bfmi(stats)
+    if bfmi.min() < SMALLEST_BFMI:
+        found.append(f"E-BFMI is {bfmi.min():.2f} in chain {int(bfmi.argmin())} (at least {SMALLEST_BFMI} is wanted)")
+    return found
+
+
+def _bfmi(stats: xr.Dataset) -> np.ndarray:
+    energy = stats["energy"].values
+    return np.asarray((np.diff(energy, axis=1) ** 2).mean(axis=1) / energy.var(axis=1))
+
+
+def _worst(name: str, values: xr.Dataset, limit: float, above: bool) -> list[str]:
+    """Return a sentence that names the parameters beyond the limit, the worst first; or nothing."""
+    beyond = []
+    for variable, array in values.data_vars.items():
+        flat = array.values.ravel()
+        for index in np.flatnonzero(flat > limit if above else flat < limit):
+            position = np.unravel_index(index, array.shape)
+            place = [str(array[dim].values[i]) for dim, i in zip(array.dims, position, strict=True)]
+            beyond.append((flat[index], f"{variable}[{', '.join(place)}]" if place else str(variable)))
+    if not beyond:
+        return []
+    beyond.sort(key=lambda item: item[0], reverse=above)
+    relation = f"above {limit}" if above else f"below {limit}"
+    return [f"{name} {relation} for {listing([label for _, label in beyond])} (worst {beyond[0][0]:.4g})"]
+
+
+def _figures(rhat: xr.Dataset, bulk: xr.Dataset, tail: xr.Dataset, stats: xr.Dataset) -> str:
+    def extreme(values: xr.Dataset, largest: bool) -> float:
+        flat = np.concatenate([array.values.ravel() for array in values.data_vars.values()])
+        return float(flat.max() if largest else flat.min())
+
+    return (
+        f"R-hat at most {extreme(rhat, True):.3f}, bulk ESS at least {extreme(bulk, False):.0f}, "
+        f"tail ESS at least {extreme(tail, False):.0f}, {int(stats['diverging'].sum())} divergences, "
+        f"E-BFMI at least {_bfmi(stats).min():.2f}"
+    )

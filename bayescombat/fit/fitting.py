@@ -1,0 +1,185 @@
+"""fit() and load(): strings the rooms together."""
+
+import json
+import os
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from bayescombat.empirical import Shrinkage
+from bayescombat.errors import BayesCombatError
+from bayescombat.estimation import by_empirical_bayes, by_nuts
+from bayescombat.fit.fitted import Fit, Method
+from bayescombat.identification import estimable
+from bayescombat.moments import Moments, as_moments
+from bayescombat.priors import Priors
+from bayescombat.settings import Settings
+from bayescombat.storage import read_tree, versions
+from bayescombat.study import Study
+
+__all__ = ["fit", "load"]
+
+
+def fit(
+    data: Study | Moments,
+    method: Method = "nuts",
+    *,
+    priors: Priors | None = None,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    cores: int | None = None,
+    seed: int | None = None,
+    target_accept: float | None = None,
+    progress_bar: bool = True,
+    shrinkage: Shrinkage = "parametric",
+    mean_only: bool = False,
+    compat: Literal["sva"] | None = None,
+) -> Fit:
+    r"""Fit the hierarchical ComBat model.
+
+    Scan :math:`j` of batch :math:`i` has, for feature :math:`v`,
+
+    .. math:: y_{jv} = \alpha_v + x_j' \beta_v + \gamma_{iv} + \delta_{iv} \sigma_v \varepsilon_{jv}
+
+    with x measured from its average, :math:`\gamma_{iv} / \sigma_v` and :math:`\log \delta_{iv}` normal over the features
+    of a batch.  Draws are reported under :math:`\sum_i n_i \gamma_{iv} = 0` and :math:`\sum_i n_i \delta_{iv}^2 = N`, or
+    with :math:`\gamma = 0` and :math:`\delta = 1` for the reference batch if the study has one.
+
+    Parameters
+    ----------
+    data : Study or Moments
+        The table, or its moments; a fit of moments can harmonize rows but holds none.
+    method : {"nuts", "eb"}
+        Full Bayes by NUTS, or empirical Bayes in closed form.
+    priors : Priors, optional
+        For NUTS: scales of the priors.
+    draws, tune, chains : int
+        For NUTS: draws kept and warm-up steps per chain, and chains.
+    cores : int, optional
+        For NUTS: chains sampled at a time; by default as many as the machine has cores.
+    seed : int, optional
+        For NUTS: the same seed gives the same bits on the same machine. By default a new one, kept in the fit.
+    target_accept : float, optional
+        For NUTS: acceptance that the step size is tuned to; by default 0.9, and 0.99 below 20 features.
+    progress_bar : bool
+        For NUTS: whether to show one.
+    shrinkage : {"parametric", "nonparametric", "none"}
+        For empirical Bayes: normal and inverse-gamma priors; the empirical distribution of the other features; or
+        no shrinkage.
+    mean_only : bool
+        For empirical Bayes: adjust the location alone.
+    compat : {"sva"}, optional
+        For empirical Bayes: reproduce the R package sva to the digit. The default differs from it where sva is known
+        to be wrong: the fixed point is iterated until it stands still; mean-only shrinks by the size of the batch
+        rather than as if each had one scan; a batch of one scan does not turn the whole run mean-only.
+
+    Returns
+    -------
+    Fit
+        Harmonized data, parameters, and what is needed to harmonize new rows.
+
+    Raises
+    ------
+    ConfoundedDesignError
+        If batch and covariates cannot be told apart.
+    DataError
+        If there are too few batches, scans or varying features.
+    BayesCombatError
+        If an argument is not one of those above, or belongs to the other method.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the draws should not be trusted: names the worst parameters and says what to do.
+    FeatureWarning
+        If features are constant: they are set aside and returned as they came.
+    BatchSizeWarning, PoolingWarning
+        If a batch has one scan, or there is one feature.
+
+    Notes
+    -----
+    The model and its empirical-Bayes estimates are those of Johnson, Li and Rabinovic (2007),
+    doi:10.1093/biostatistics/kxj037. After an interrupt the draws so far are returned, with a warning.
+
+    Examples
+    --------
+    >>> import bayescombat as bc
+    >>> simulation = bc.datasets.simulate((20, 10, 5), features=3)
+    >>> study = bc.Study.from_dataframe(
+    ...     simulation.table, batch="site", covariates="age + sex", features=simulation.features
+    ... )
+    >>> bc.fit(study, method="eb").harmonized["mean"].sizes
+    Frozen({'obs': 35, 'feature': 3})
+    """
+    settings = Settings(draws, tune, chains, cores, seed, target_accept, progress_bar)
+    _check_method(method, priors, settings, (shrinkage, mean_only, compat))
+    moments = as_moments(data)
+    kept = estimable(moments)
+    tree = (
+        by_nuts(kept, priors or Priors(), settings)
+        if method == "nuts"
+        else by_empirical_bayes(kept, shrinkage, mean_only, compat)
+    )
+    tree["moments"] = xr.DataTree(moments.to_dataset())
+    if isinstance(data, Study):
+        tree["observed_data"], tree["constant_data"] = _rows(data)
+    tree.attrs |= {"formula": moments.spec.formula, "versions": json.dumps(versions())}
+    return Fit(tree)
+
+
+def _rows(study: Study) -> tuple[xr.DataTree, xr.DataTree]:
+    """Return the rows of a study as the groups that ArviZ knows."""
+    obs = {"obs": ("obs", np.asarray(study.obs))}
+    y = {"y": (("obs", "feature"), study.y)}
+    known = {"x": (("obs", "covariate"), study.x), "batch_index": ("obs", study.codes)}
+    return (
+        xr.DataTree(xr.Dataset(y, obs | {"feature": list(study.features)})),
+        xr.DataTree(xr.Dataset(known, obs | {"covariate": list(study.covariates)})),
+    )
+
+
+def load(path: str | os.PathLike[str]) -> Fit:
+    """Read a fit that `Fit.save` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FileFormatError
+        If it is not a fit of bayescombat, or of a newer version.
+
+    Examples
+    --------
+    >>> import tempfile, bayescombat as bc
+    >>> simulation = bc.datasets.simulate((20, 10, 5), features=3)
+    >>> study = bc.Study.from_dataframe(simulation.table, batch="site", features=simulation.features)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     bc.fit(study, method="eb").save(f"{folder}/fit.nc")
+    ...     bc.load(f"{folder}/fit.nc").method
+    'eb'
+    """
+    return Fit(read_tree(path, kind="fit"))
+
+
+def _check_method(
+    method: str, priors: Priors | None, settings: Settings, eb: tuple[str, bool, str | None]
+) -> None:
+    if method not in ("nuts", "eb"):
+        raise BayesCombatError(f"Expected method to be 'nuts' or 'eb', found {method!r}.")
+    if method == "nuts" and eb != ("parametric", False, None):
+        raise BayesCombatError(
+            "Expected only arguments of method='nuts', found shrinkage, mean_only or compat, which belong to "
+            "method='eb'. Leave them out or choose that method."
+        )
+    if method == "eb" and (priors is not None or settings != Settings()):
+        raise BayesCombatError(
+            "Expected only arguments of method='eb', found priors, draws, tune, chains, cores, seed, target_accept or "
+            "progress_bar, which belong to method='nuts'. Leave them out or choose that method."
+        )

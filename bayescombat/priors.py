@@ -1,0 +1,74 @@
+"""The priors of the hierarchical model, on its standardised scale."""
+
+from dataclasses import dataclass, fields
+
+from bayescombat.errors import BayesCombatError
+
+__all__ = ["Priors"]
+
+
+@dataclass(frozen=True)
+class Priors:
+    """Scales of the priors.
+
+    The standardised scale: a feature is centred at its mean and divided by its residual standard deviation
+    within batches (its sigma, nearly), design columns are whitened to unit covariance within batches.
+    A quantity called *median* has a log-normal prior with that median, and the field that ends in *log_sd*
+    beside it is the standard deviation of its logarithm.
+
+    Parameters
+    ----------
+    alpha_sd : float
+        Standard deviation of a feature's mean about its average in the table; units of sigma.
+    beta_sd : float
+        Standard deviation of the slopes; units of sigma per standard deviation of a covariate within batches.
+    log_sigma_sd : float
+        Standard deviation of the logarithm of sigma about the residual standard deviation.
+    gamma_mean_median, gamma_mean_log_sd : float
+        How much the batches' mean shifts spread across batches; median in units of sigma.
+    gamma_sd_median, gamma_sd_log_sd : float
+        How much a batch's shifts differ between features, in the typical batch; median in units of sigma.
+    gamma_sd_spread_median, gamma_sd_spread_log_sd : float
+        How much the logarithm of that spread differs between batches; median in log units.
+    log_delta_mean_median, log_delta_mean_log_sd : float
+        How much the batches' mean log scales spread across batches; median in log units.
+    log_delta_sd_median, log_delta_sd_log_sd : float
+        How much a batch's log scales differ between features, in the typical batch; median in log units.
+    log_delta_sd_spread_median, log_delta_sd_spread_log_sd : float
+        How much the logarithm of that spread differs between batches; median in log units.
+
+    Raises
+    ------
+    BayesCombatError
+        If a field is not a positive number.
+
+    Examples
+    --------
+    >>> import bayescombat as bc
+    >>> bc.Priors(gamma_sd_median=1.0).gamma_sd_median
+    1.0
+    """
+
+    alpha_sd: float = 10.0
+    beta_sd: float = 5.0
+    log_sigma_sd: float = 1.0
+    gamma_mean_median: float = 0.3
+    gamma_mean_log_sd: float = 1.0
+    gamma_sd_median: float = 0.5
+    gamma_sd_log_sd: float = 1.0
+    gamma_sd_spread_median: float = 0.3
+    gamma_sd_spread_log_sd: float = 0.5
+    log_delta_mean_median: float = 0.15
+    log_delta_mean_log_sd: float = 0.7
+    log_delta_sd_median: float = 0.15
+    log_delta_sd_log_sd: float = 0.7
+    log_delta_sd_spread_median: float = 0.3
+    log_delta_sd_spread_log_sd: float = 0.5
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+                raise BayesCombatError(
+                    f"Expected Priors.{field.name} to be a positive finite number, found {value!r}."
+                )

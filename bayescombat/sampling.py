@@ -1,0 +1,102 @@
+"""pm.Model -> draws, by NUTS on nutpie."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import nutpie
+import pymc as pm
+import xarray as xr
+from threadpoolctl import threadpool_limits
+
+from bayescombat.settings import FEWEST_DRAWS, Settings
+
+__all__ = ["sample"]
+
+REPORTED = (
+    "alpha",
+    "beta",
+    "sigma",
+    "delta",
+    "gamma",
+    "gamma_mean",
+    "gamma_sd",
+    "log_delta_mean",
+    "log_delta_sd",
+)
+def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
+    """Sample a model of `build_model` from its own starting values.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        As built.
+    settings : Settings
+        Resolved.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups ``posterior`` (the model's parameters, (chain, draw, ...)) and ``sample_stats``. After an interrupt it
+        holds the draws so far.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If interrupted before there was anything to keep.
+    """
+    compiled = nutpie.compile_pymc_model(
+        model,
+        default_initialization_strategy="support_point",
+        jitter_rvs=set(),
+        var_names=[name for name in REPORTED if name in model.named_vars],
+    )
+    # One thread per chain: matrix products of many threads each would only compete.
+    with threadpool_limits(1):
+        sampler = nutpie.sample(
+            compiled,
+            draws=settings.draws,
+            tune=settings.tune,
+            chains=settings.chains,
+            cores=settings.cores,
+            seed=settings.seed,
+            target_accept=settings.target_accept,
+            progress_bar=settings.progress_bar,
+            save_warmup=False,
+            blocking=False,
+        )
+        try:
+            tree = sampler.wait()
+        except KeyboardInterrupt:
+            tree = sampler.abort()
+        except BaseException:
+            sampler.cancel()
+            raise
+    return _labelled(_complete(tree), model)
+
+
+def _complete(tree: xr.DataTree) -> xr.DataTree:
+    """Return the draws that every chain has; chains that were interrupted end at different places."""
+    stats = tree["sample_stats"].to_dataset()
+    finished = np.isfinite(stats["energy"].values).sum(axis=1)
+    draws = int(finished.min()) if finished.size else 0
+    if draws < FEWEST_DRAWS:
+        raise KeyboardInterrupt("Interrupted before there were draws to keep.")
+    posterior = tree["posterior"].to_dataset().isel(draw=slice(draws))
+    stats = stats[list(STATISTICS)].isel(draw=slice(draws))
+    stats.attrs = {"inference_library": "nutpie"}
+    # The name that ArviZ looks for.
+    stats["reached_max_treedepth"] = stats["maxdepth_reached"]
+    return xr.DataTree.from_dict({"posterior": posterior, "sample_stats": stats})
+
+
+def _labelled(tree: xr.DataTree, model: pm.Model) -> xr.DataTree:
+    """Return the tree with exactly the model's coordinates on the parameters."""
+    posterior = tree["posterior"].to_dataset()
+    coords: dict[str, Any] = {
+        name: list(values)
+        for name, values in model.coords.items()
+        if name in posterior.dims and isinstance(values, Sequence)
+    }
+    tree["posterior"] = xr.DataTree(posterior.assign_coords(coords))
+    return tree

@@ -1,0 +1,43 @@
+"""How to sample, checked before anything is compiled."""
+
+import os
+from dataclasses import dataclass, replace
+from secrets import randbits
+
+from bayescombat.errors import BayesCombatError
+
+__all__ = ["FEWEST_DRAWS", "Settings"]
+
+FEWEST_DRAWS = 4
+# Below this many features the priors of the batches are hardly informed: short steps are needed, and cheap.
+FEW_FEATURES = 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to sample: sizes, seed, and the acceptance that the step size is tuned to."""
+
+    draws: int = 1000
+    tune: int = 1000
+    chains: int = 4
+    cores: int | None = None
+    seed: int | None = None
+    target_accept: float | None = None
+    progress_bar: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in (("draws", FEWEST_DRAWS), ("tune", 1), ("chains", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise BayesCombatError(f"Expected {name} to be a whole number of at least {least}, found {value!r}.")
+        if self.cores is not None and (not isinstance(self.cores, int) or self.cores < 1):
+            raise BayesCombatError(f"Expected cores to be a whole number of at least 1, found {self.cores!r}.")
+        if self.target_accept is not None and not 0 < self.target_accept < 1:
+            raise BayesCombatError(f"Expected target_accept between 0 and 1, found {self.target_accept!r}.")
+
+    def resolved(self, n_feature: int) -> "Settings":
+        """Return the settings with every default decided, so that a file can tell how to repeat them."""
+        cores = self.cores or min(self.chains, os.cpu_count() or 1)
+        seed = randbits(32) if self.seed is None else self.seed
+        target = self.target_accept or (0.99 if n_feature < FEW_FEATURES else 0.9)
+        return replace(self, cores=cores, seed=seed, target_accept=target)

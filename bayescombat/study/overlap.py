@@ -1,0 +1,75 @@
+"""Warnings where the covariates of batches do not meet: there the model extrapolates between batches."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bayescombat.columns import inferred, is_numeric, labels, warn
+from bayescombat.errors import OverlapWarning, listing
+
+__all__ = ["warn_of_gaps"]
+
+
+def warn_of_gaps(
+    table: pd.DataFrame, columns: Sequence[str], codes: np.ndarray, batches: Sequence[str]
+) -> None:
+    """Warn, once per column, of batches of two or more scans that meet the others in no value.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Rows are scans.
+    columns : sequence of str
+        Covariates as they stand in the table. Of numbers with more than two distinct values the ranges are
+        compared; of all other columns, whether a batch holds one level only while others hold more.
+    codes : ndarray of int, (obs,)
+        Position of each scan's batch.
+    batches : sequence of str, (batch,)
+        Labels of the batches, each with at least one scan.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> table = pd.DataFrame({"age": [8, 9, 10, 40, 50, 60]})
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_of_gaps(table, ["age"], np.array([0, 0, 0, 1, 1, 1]), ["a", "b"])
+    >>> print(str(caught[0].message).split(". ")[0])
+    Expected ranges of 'age' that overlap between batches, found 2 without: 'a (8 to 10)', 'b (40 to 60)'
+    """
+    for name in columns:
+        values = inferred(table[name])
+        if is_numeric(values) and values.nunique() > 2:
+            _warn_of_ranges(name, values.to_numpy(dtype=np.float64), codes, batches)
+        else:
+            _warn_of_single_levels(name, labels(values, "covariate"), codes, batches)
+
+
+def _warn_of_ranges(name: str, values: np.ndarray, codes: np.ndarray, batches: Sequence[str]) -> None:
+    by_batch = pd.Series(values).groupby(codes)
+    low, high = by_batch.min().to_numpy(), by_batch.max().to_numpy()
+    meets = (low[:, None] <= high) & (high[:, None] >= low)
+    alone = (meets.sum(axis=1) == 1) & (by_batch.size().to_numpy() >= 2)
+    ranges = [f"{batch} ({low[i]:.6g} to {high[i]:.6g})" for i, batch in enumerate(batches) if alone[i]]
+    if ranges:
+        warn(
+            f"Expected ranges of {name!r} that overlap between batches, found {len(ranges)} without: "
+            f"{listing(ranges)}. Only extrapolation tells their batch effect from the effect of {name!r}: "
+            "add scans that overlap, or do not lean on these batches.",
+            OverlapWarning,
+        )
+
+
+def _warn_of_single_levels(name: str, found: np.ndarray, codes: np.ndarray, batches: Sequence[str]) -> None:
+    by_batch = pd.Series(found).groupby(codes)
+    single = ((by_batch.nunique() == 1) & (by_batch.size() >= 2)).to_numpy()
+    level = by_batch.first().to_numpy()
+    only = [f"{batch} (all {level[i]})" for i, batch in enumerate(batches) if single[i]]
+    if only and len(set(found)) > 1:
+        warn(
+            f"Expected several levels of {name!r} in every batch, found {len(only)} with one: "
+            f"{listing(only)}. What {name!r} does there is taken from the other batches: add scans of other "
+            "levels, or do not lean on these batches.",
+            OverlapWarning,
+        )

@@ -1,0 +1,172 @@
+"""The code is built as ARCHITECTURE.md says, and the repository holds nothing that it should not."""
+
+import ast
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "bayescombat"
+MOST_LINES_OF_A_MODULE = 350
+MOST_LINES_OF_A_FUNCTION = 60
+SLOW_IMPORTS = {"arviz", "matplotlib", "nutpie", "pymc", "pytensor"}
+SECONDS_TO_IMPORT = 5.0
+ARRAYS_ONLY = {
+    "empirical": {"pandas", "pymc", "pytensor", "xarray"},
+    "moments": {"pymc", "pytensor"},
+    "adjust": {"pymc", "pytensor"},
+}
+
+type Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    """Name of the module, or of the folder that stands for one."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def documented_rooms() -> list[str]:
+    """Read the rooms, top to bottom, from the fenced list in ARCHITECTURE.md."""
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", (ROOT / "ARCHITECTURE.md").read_text(), re.S | re.M)
+    lists = [block for block in blocks if re.search(r"^\s*errors\.py\s", block, re.M)]
+    assert len(lists) == 1, "ARCHITECTURE.md needs one fenced list of the modules"
+    return re.findall(r"^\s*(\w+)(?:\.py|/)\s{2,}\S", lists[0], re.M)
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield every imported module by its full name, imports inside functions included."""
+    package = [PACKAGE.name, *path.relative_to(PACKAGE).parts[:-1]] if path.is_relative_to(PACKAGE) else []
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms of the package that a module imports from; the package itself counts as ``__init__``."""
+    rooms = {room_of(module) for module in MODULES}
+    inner = [name.split(".") for name in imports(path) if name.split(".")[0] == PACKAGE.name]
+    named = {parts[1] if len(parts) > 1 and parts[1] in rooms else "__init__" for parts in inner}
+    return named - {room_of(path)}
+
+
+def functions(path: Path) -> Iterator[Function]:
+    yield from (node for node in ast.walk(parsed(path)) if isinstance(node, Function.__value__))
+
+
+def lines_of_code(function: Function) -> int:
+    """Lines of a function without its docstring, which is as long as it has to be."""
+    assert function.end_lineno is not None
+    lines = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function) is None:
+        return lines
+    docstring = function.body[0]
+    assert docstring.end_lineno is not None
+    return lines - (docstring.end_lineno - docstring.lineno + 1)
+
+
+def tracked_files() -> list[Path]:
+    """Files that git tracks, or would on the next ``git add``."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout, so there is no list of tracked files")
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def names_of(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def test_architecture_names_every_room_once() -> None:
+    rooms = documented_rooms()
+    assert sorted(rooms) == sorted({room_of(path) for path in MODULES})
+
+
+def test_imports_run_downwards_only() -> None:
+    order = {room: position for position, room in enumerate(documented_rooms())}
+    upward = [
+        f"{path.relative_to(PACKAGE)} imports {room}"
+        for path in MODULES
+        for room in imported_rooms(path)
+        if order[room] > order[room_of(path)]
+    ]
+    assert upward == []
+
+
+@pytest.mark.parametrize("room", ARRAYS_ONLY)
+def test_numeric_layer_stays_numeric(room: str) -> None:
+    paths = [path for path in MODULES if room_of(path) == room]
+    assert paths != []
+    used = {name.split(".")[0] for path in paths for name in imports(path)}
+    assert used & ARRAYS_ONLY[room] == set()
+
+
+def test_datasets_need_no_formulas_and_no_sampler() -> None:
+    paths = [path for path in MODULES if room_of(path) == "datasets"]
+    used = {name.split(".")[0] for path in paths for name in imports(path)}
+    assert used - sys.stdlib_module_names - {PACKAGE.name} == {"numpy", "pandas", "xarray"}
+
+
+def test_import_is_light() -> None:
+    code = "import sys, bayescombat; print(*{name.partition('.')[0] for name in sys.modules})"
+    start = time.perf_counter()
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
+    assert time.perf_counter() - start < SECONDS_TO_IMPORT
+    assert set(loaded.stdout.split()) & SLOW_IMPORTS == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=names_of(MODULES))
+def test_modules_and_functions_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MOST_LINES_OF_A_MODULE
+    lengths = {function.name: lines_of_code(function) for function in functions(path)}
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES_OF_A_FUNCTION} == {}
+
+
+def test_public_names_have_examples() -> None:
+    import bayescombat
+
+    assert bayescombat.__all__
+    public = {name: getattr(bayescombat, name) for name in bayescombat.__all__}
+    documented = {
+        name: thing
+        for name, thing in public.items()
+        if callable(thing) and not (isinstance(thing, type) and issubclass(thing, Exception | Warning))
+    }
+    lacking = [name for name, thing in documented.items() if "Examples\n" not in (thing.__doc__ or "")]
+    assert lacking == []
+
+
+def test_pickle_is_imported_nowhere() -> None:
+    scripts = [path for path in tracked_files() if path.suffix == ".py"]
+    pickling = [
+        path
+        for path in scripts
+        if any({"pickle", "cloudpickle"} & set(name.split(".")) for name in imports(path))
+    ]
+    assert names_of(pickling) == []
+
+
+def test_repository_names_no_registry_and_no_machine() -> None:
+    # The hosts are put together from parts, so that this file does not find itself.
+    hosts = "|".join(rf"{name}\.org" for name in ("pypi", "pythonhosted", "anaconda"))
+    folders = r"(?<![\w.~)}\-/])/(?:home|root|Users|tmp|work|mnt|opt)/\w"
+    forbidden = re.compile(rf"{hosts}|{folders}|[A-Z]:\\Users")
+    naming = [path for path in tracked_files() if forbidden.search(path.read_text(errors="ignore"))]
+    assert names_of(naming) == []
