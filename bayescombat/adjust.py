@@ -64,9 +64,7 @@ class _Affine:
     coefficients: np.ndarray
 
 
-def adjust(
-    draws: Draws, y: np.ndarray, x: np.ndarray, codes: np.ndarray, probability: float = 0.9
-) -> Adjusted:
+def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, codes: np.ndarray, probability: float = 0.9) -> Adjusted:
     """Harmonize scans of known batches.
 
     Parameters
@@ -156,9 +154,7 @@ def _parts(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return coefficients[..., 0], coefficients[..., 1:-1], coefficients[..., -1]
 
 
-def _interval(
-    affine: _Affine, y: np.ndarray, offset: np.ndarray, probability: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _interval(affine: _Affine, y: np.ndarray, offset: np.ndarray, probability: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounds of the central interval, from at most a thousand evenly spaced draws."""
     step = -(-len(affine.coefficients) // MOST_DRAWS_FOR_QUANTILES)
     thinned = _Affine(affine.origin, affine.middle, affine.coefficients[::step])

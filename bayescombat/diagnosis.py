@@ -54,8 +54,8 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int) -> Diagnosis:
 
     Notes
     -----
-    Rank-normalised R-hat and effective sample sizes are those of Vehtari et al. (2021), doi:10.1214/20-BA1221; E-BFMI is
-    that of Betancourt (2016), arXiv:1604.00695.
+    Rank-normalised R-hat and effective sample sizes are those of Vehtari et al. (2021), doi:10.1214/20-BA1221; E-BFMI
+    is that of Betancourt (2016), arXiv:1604.00695.
     """
     chains, draws = stats.sizes["chain"], stats.sizes["draw"]
     known = posterior[[name for name in posterior.data_vars if posterior[name].size]]

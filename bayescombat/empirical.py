@@ -122,7 +122,9 @@ def empirical_bayes(
     # sva's mean-only shrinks as if every batch had one scan.
     size = np.ones_like(n) if sva and mean_only and shrinkage == "parametric" else n
     shrunk = [
-        _shrink(gamma_hat[i], delta2_hat[i], size[i], shrinkage, fixed_scale=mean_only or bool(single[i].all()), sva=sva)
+        _shrink(
+            gamma_hat[i], delta2_hat[i], size[i], shrinkage, fixed_scale=mean_only or bool(single[i].all()), sva=sva
+        )
         if i != reference
         else (np.zeros_like(alpha), np.ones_like(alpha), 0)
         for i in range(len(n))
@@ -154,7 +156,9 @@ def _fixed_point(
     m, v = delta2_hat.mean(), delta2_hat.var(ddof=1)
     within = (n - 1) * delta2_hat
     gamma, delta2 = gamma_hat, delta2_hat
-    for iteration in range(1, MOST_ITERATIONS + 1):
+    iteration = 0
+    while iteration < MOST_ITERATIONS:
+        iteration += 1
         new_gamma = (variance * n * gamma_hat + delta2 * mean) / (variance * n + delta2)
         squares = within + n * (gamma_hat - new_gamma) ** 2
         # The inverse-gamma update with both sides multiplied by v, so that v = 0 is a point prior at m.
@@ -174,9 +178,7 @@ def _fixed_point(
     return gamma, delta2, iteration
 
 
-def _nonparametric(
-    gamma_hat: np.ndarray, delta2_hat: np.ndarray, n: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _nonparametric(gamma_hat: np.ndarray, delta2_hat: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Average the other features' estimates by how well they explain this feature (log-sum-exp)."""
     size = np.broadcast_to(n, gamma_hat.shape)
     log_delta2 = np.log(delta2_hat)

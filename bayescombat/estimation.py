@@ -61,9 +61,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings) -> xr.DataTree
     return tree
 
 
-def by_empirical_bayes(
-    moments: Moments, shrinkage: Shrinkage, mean_only: bool, compat: str | None
-) -> xr.DataTree:
+def by_empirical_bayes(moments: Moments, shrinkage: Shrinkage, mean_only: bool, compat: str | None) -> xr.DataTree:
     """Return the estimates from the moments of estimable features."""
     if shrinkage not in SHRINKAGES:
         raise BayesCombatError(

@@ -72,8 +72,7 @@ def _check_confounding(moments: Moments) -> None:
         names = np.array(moments.covariates, dtype=object)[flat]
         column = int(np.flatnonzero(flat)[0])
         means = [
-            f"{label!r} {value:.4g}"
-            for label, value in zip(moments.batches, moments.mean_x[:, 0, column], strict=True)
+            f"{label!r} {value:.4g}" for label, value in zip(moments.batches, moments.mean_x[:, 0, column], strict=True)
         ]
         more = f" and {len(means) - 5} more" if len(means) > 5 else ""
         raise ConfoundedDesignError(

@@ -18,7 +18,7 @@ from bayescombat.errors import BayesCombatError, DataError
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments, as_moments
 from bayescombat.priors import Priors
-from bayescombat.standard import Standardised, Start, standardise, starting_point
+from bayescombat.standard import Effects, Standardised, Start, standardise, starting_point
 from bayescombat.study import Study
 
 __all__ = ["build_model"]
@@ -65,9 +65,11 @@ def build_model(
     Returns
     -------
     pymc.Model
-        With coordinates ``feature, batch, covariate`` (and ``obs``). Its deterministic variables ``alpha, beta,
-        sigma, delta`` are in feature units, ``gamma_mean, gamma_sd, log_delta_mean, log_delta_sd`` in units of
-        sigma. Chains start at the empirical-Bayes estimate.
+        With coordinates ``feature, batch, covariate``, ``direction`` of the whitened covariates, and ``obs`` in the
+        textbook form. Its deterministic variables ``alpha, beta, sigma, delta`` are in feature units, ``gamma_mean,
+        gamma_sd, log_delta_mean, log_delta_sd`` in units of sigma. Chains of the moments forms start at the
+        empirical-Bayes estimate; the textbook form has PyMC's own starting values, so that ``pm.do`` and
+        ``pm.observe`` accept it.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def build_model(
     ... )
     >>> model = bc.build_model(study)
     >>> sorted(model.coords)
-    ['batch', 'covariate', 'feature']
+    ['batch', 'covariate', 'direction', 'feature']
     """
     _check_choice("likelihood", likelihood, ("moments", "observations"))
     _check_choice("cell_means", cell_means, ("integrated", "explicit"))
@@ -112,15 +114,18 @@ def build_model(
         "feature": list(moments.features),
         "batch": list(moments.batches),
         "covariate": list(moments.covariates),
+        "direction": range(len(moments.covariates)),
     }
     with pm.Model(coords=coords) as model:
-        population = _population(priors, standard, start)
+        population = _population(priors, start)
         _in_feature_units(population, standard)
         if likelihood == "observations" or cell_means == "explicit":
             _explicit_cell_means(model, standard, start)
         if likelihood == "observations":
             assert isinstance(data, Study)
             _observations(model, data, moments)
+            # pm.do and pm.observe refuse a model with starting values of its own.
+            model.rvs_to_initial_values.update(dict.fromkeys(model.rvs_to_initial_values))
         elif cell_means == "explicit":
             _moments_given_cell_means(model, population, standard)
         else:
@@ -133,24 +138,25 @@ def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
         raise BayesCombatError(f"Expected {name} to be one of {', '.join(map(repr, known))}, found {value!r}.")
 
 
-def _population(priors: Priors, standard: Standardised, start: Start) -> Population:
+def _population(priors: Priors, start: Start) -> Population:
     """Declare the priors and return the random part."""
-    alpha = pm.Normal("alpha_standard", 0, priors.alpha_sd, dims="feature", initval=start.alpha)
+    alpha = pm.Normal("alpha_standard", 0, priors.alpha_sd, dims="feature", initval=start.gamma.level)
     beta = (
-        pm.Normal("beta_standard", 0, priors.beta_sd, dims=("feature", "covariate"), initval=start.beta)
+        pm.Normal("beta_standard", 0, priors.beta_sd, dims=("feature", "direction"), initval=start.beta)
         if start.beta.shape[1]
         else pt.zeros(start.beta.shape)
     )
-    log_sigma = pm.Normal("log_sigma_standard", 0, priors.log_sigma_sd, dims="feature", initval=start.log_sigma)
-    gamma_mean, gamma_sd = _batch_priors("gamma", priors, start, start.mean_noise)
-    log_delta_mean, log_delta_sd = _batch_priors("log_delta", priors, start, start.scale_noise)
+    log_sigma = pm.Normal("log_sigma_standard", 0, priors.log_sigma_sd, dims="feature", initval=start.log_delta.level)
+    gamma_mean, gamma_sd = _batch_priors("gamma", priors, start.gamma)
+    log_delta_mean, log_delta_sd = _batch_priors("log_delta", priors, start.log_delta)
+    scales = start.log_delta
     log_scale = _partly_centred(
         "log_scale",
         log_sigma + log_delta_mean[:, None],
         log_delta_sd[:, None],
-        _weight(1 / start.scale_noise, start.log_delta_sd_low[:, None]),
-        start.log_scale,
-        (start.log_sigma + start.log_delta_mean[:, None], start.log_delta_sd[:, None]),
+        _weight(1 / scales.noise, scales.sd_low[:, None]),
+        scales.level + scales.effect,
+        (scales.level + scales.mean[:, None], scales.sd[:, None]),
         CELL,
     )
     return Population(alpha, beta, log_sigma, gamma_mean, gamma_sd, log_scale)
@@ -177,46 +183,28 @@ def _weight(information: np.ndarray, sd: Any) -> np.ndarray:
     return np.asarray(information / (information + 1 / sd**2))
 
 
-def _batch_priors(name: str, priors: Priors, start: Start, noise: np.ndarray) -> tuple[Any, Any]:
+def _batch_priors(name: str, priors: Priors, start: Effects) -> tuple[Any, Any]:
     """Return the mean and the standard deviation of the batches' effects on their features, (batch,)."""
 
-    def prior(field: str) -> float:
-        return float(getattr(priors, f"{name}_{field}"))
+    def prior(field: str) -> tuple[float, float]:
+        return getattr(priors, f"{name}_{field}_median"), getattr(priors, f"{name}_{field}_log_sd")
 
     # Low guesses, since a funnel opens where a spread is nearly zero.
-    signal = getattr(start, f"{name}_sd_low")[:, None] ** 2
-    mean = _batch_means(
-        f"{name}_mean",
-        prior("mean_median"),
-        prior("mean_log_sd"),
-        (1 / (signal + noise)).sum(axis=1),
-        getattr(start, f"{name}_mean"),
-        getattr(start, f"{name}_mean_spread"),
-    )
-    sd = _batch_spreads(
-        f"{name}_sd",
-        (prior("sd_median"), prior("sd_log_sd")),
-        (prior("sd_spread_median"), prior("sd_spread_log_sd")),
-        (2 * (signal / (signal + noise)) ** 2).sum(axis=1),
-        getattr(start, f"{name}_sd"),
-    )
+    signal = start.sd_low[:, None] ** 2
+    share = signal / (signal + start.noise)
+    known = 1 / (signal + start.noise)
+    mean = _batch_means(f"{name}_mean", prior("mean"), known.sum(axis=1), start)
+    sd = _batch_spreads(f"{name}_sd", prior("sd"), prior("sd_spread"), (2 * share**2).sum(axis=1), start)
     return mean, sd
 
 
-def _batch_means(
-    name: str,
-    median: float,
-    log_sd: float,
-    information: np.ndarray,
-    start: np.ndarray,
-    start_spread: tuple[float, float],
-) -> Any:
+def _batch_means(name: str, prior: tuple[float, float], information: np.ndarray, start: Effects) -> Any:
     """Return per-batch prior means that sum to zero, with a learned spread across batches."""
-    spread, low = start_spread
+    median, log_sd = prior
     # One weight for all batches, since they sum to zero together.
-    weight = float(_weight(information, low).min())
-    between = pm.LogNormal(f"{name}_spread", np.log(median), log_sd, initval=spread)
-    initial = start / spread ** (1 - weight)
+    weight = float(_weight(information, start.spread_low).min())
+    between = pm.LogNormal(f"{name}_spread", np.log(median), log_sd, initval=start.spread)
+    initial = start.mean / start.spread ** (1 - weight)
     partly = pm.ZeroSumNormal(f"{name}_partly", sigma=between**weight, dims="batch", initval=initial)
     return pm.Deterministic(name, between ** (1 - weight) * partly, dims="batch")
 
@@ -226,10 +214,10 @@ def _batch_spreads(
     typical: tuple[float, float],
     spread: tuple[float, float],
     information: np.ndarray,
-    start: np.ndarray,
+    start: Effects,
 ) -> Any:
     """Return per-batch prior standard deviations, log-normal across batches."""
-    log_start = np.log(start)
+    log_start = np.log(start.sd)
     middle, width = float(log_start.mean()), max(float(log_start.std()), spread[0] / 3)
     log_typical = pm.Normal(f"log_{name}_typical", np.log(typical[0]), typical[1], initval=middle)
     between = pm.LogNormal(f"{name}_spread", np.log(spread[0]), spread[1], initval=width)
@@ -250,7 +238,7 @@ def _in_feature_units(population: Population, standard: Standardised) -> None:
 
 def _explicit_cell_means(model: pm.Model, standard: Standardised, start: Start) -> None:
     sigma = model["sigma"]
-    initial = (start.cell_mean - start.alpha) * standard.scale
+    initial = start.gamma.effect * standard.scale
     pm.Normal(
         "gamma",
         sigma * model["gamma_mean"][:, None],

@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
@@ -79,8 +79,11 @@ class Moments:
     reference: str | None = None
 
     def __post_init__(self) -> None:
+        """Make the arrays read-only, as views, so that the caller's own stay as they are."""
         for name in ARRAYS:
-            getattr(self, name).flags.writeable = False
+            view = getattr(self, name).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -141,7 +144,7 @@ class Moments:
         """Return the moments of the features where `keep` (feature,) is true."""
         names = tuple(np.array(self.features, dtype=object)[keep])
         spread = ("mean_y", "sxy", "syy") if self.n.shape[1] == 1 else ARRAYS
-        arrays = {name: np.ascontiguousarray(getattr(self, name)[:, keep]) for name in spread}
+        arrays: dict[str, Any] = {name: np.ascontiguousarray(getattr(self, name)[:, keep]) for name in spread}
         return replace(self, **arrays, spec=replace(self.spec, features=names))
 
     def to_dataset(self) -> xr.Dataset:
@@ -284,7 +287,7 @@ def _centred(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _spread(moments: Moments, batches: tuple[str, ...]) -> Moments:
     """Return the moments over more batches; those without scans have size zero."""
     place = [batches.index(label) for label in moments.batches]
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name in ARRAYS:
         value = getattr(moments, name)
         arrays[name] = np.zeros((len(batches), *value.shape[1:]))

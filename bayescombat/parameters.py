@@ -110,9 +110,7 @@ def estimated(estimates: Estimates, moments: Moments) -> xr.Dataset:
     return _labelled(values | estimates.hyper, moments, {})
 
 
-def _conditional_shifts(
-    raw: Mapping[str, np.ndarray], moments: Moments, rng: np.random.Generator
-) -> np.ndarray:
+def _conditional_shifts(raw: Mapping[str, np.ndarray], moments: Moments, rng: np.random.Generator) -> np.ndarray:
     """Draw gamma (draw, batch, feature) given everything else."""
     sigma = raw["sigma"][:, None, :]
     offset = moments.mean_x - moments.center
@@ -145,9 +143,7 @@ def _constrained(raw: Mapping[str, np.ndarray], moments: Moments) -> dict[str, n
     }
 
 
-def _labelled(
-    values: Mapping[str, np.ndarray], moments: Moments, leading: Mapping[str, np.ndarray]
-) -> xr.Dataset:
+def _labelled(values: Mapping[str, np.ndarray], moments: Moments, leading: Mapping[str, np.ndarray]) -> xr.Dataset:
     coords = dict(leading) | {
         "feature": list(moments.features),
         "batch": list(moments.batches),

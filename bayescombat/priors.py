@@ -66,9 +66,8 @@ class Priors:
     log_delta_sd_spread_log_sd: float = 0.5
 
     def __post_init__(self) -> None:
+        """Check every number."""
         for field in fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-                raise BayesCombatError(
-                    f"Expected Priors.{field.name} to be a positive finite number, found {value!r}."
-                )
+                raise BayesCombatError(f"Expected Priors.{field.name} to be a positive finite number, found {value!r}.")

@@ -24,6 +24,18 @@ REPORTED = (
     "log_delta_mean",
     "log_delta_sd",
 )
+STATISTICS = (
+    "diverging",
+    "energy",
+    "logp",
+    "depth",
+    "maxdepth_reached",
+    "n_steps",
+    "step_size",
+    "mean_tree_accept",
+)
+
+
 def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
     """Sample a model of `build_model` from its own starting values.
 

@@ -26,6 +26,7 @@ class Settings:
     progress_bar: bool = True
 
     def __post_init__(self) -> None:
+        """Check every number."""
         for name, least in (("draws", FEWEST_DRAWS), ("tune", 1), ("chains", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:

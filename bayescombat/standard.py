@@ -4,21 +4,20 @@ A feature is centred and divided by its residual standard deviation within batch
 centred and whitened. Nothing here reaches a user: parameters leave the model in feature units.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import digamma, logsumexp, polygamma, softmax
+from scipy.special import digamma, polygamma, softmax
 
 from bayescombat.empirical import LeastSquares, least_squares
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
 
-__all__ = ["Standardised", "Start", "standardise", "starting_point"]
+__all__ = ["Effects", "Standardised", "Start", "standardise", "starting_point"]
 
 
-NODES = 15
 GRID = 81
+SWEEPS = 4
 TYPICAL_WIDTH = 0.3
 
 
@@ -53,48 +52,41 @@ class Standardised:
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
-    """Stabilised empirical-Bayes values on the standardised scale, where chains start.
+class Effects:
+    """Stabilised estimates of one kind of batch effect, shifts or log scales, on the standardised scale.
 
     Parameters
     ----------
-    alpha, log_sigma : ndarray, (feature,)
-    beta : ndarray, (feature, covariate)
-    gamma_mean, gamma_sd, log_delta_mean, log_delta_sd : ndarray, (batch,)
-        Means sum to zero over the batches.
-    gamma_mean_spread, log_delta_mean_spread : tuple of float
-        Spreads of those means across the batches, and low guesses of them.
-    gamma_sd_low, log_delta_sd_low : ndarray, (batch,)
-        Low guesses of the spreads: one posterior standard deviation down.
-    cell_mean, log_scale : ndarray, (batch, feature)
-        Shrunken means and log standard deviations of the cells.
-    mean_noise, scale_noise : ndarray, (batch, feature)
-        Sampling variances of the cells' means and log standard deviations.
+    level : ndarray, (feature,)
+        What the batches of a feature have in common.
+    effect : ndarray, (batch, feature)
+        Shrunken differences from the level.
+    noise : ndarray, (batch, feature)
+        Sampling variances of the unshrunken ones; infinite where a cell says nothing.
+    mean, sd, sd_low : ndarray, (batch,)
+        Of the effects over the features; the means sum to zero. The last is a low guess of the spread, one posterior
+        standard deviation down.
+    spread, spread_low : float
+        Of the means over the batches, and a low guess of it.
     """
 
-    alpha: np.ndarray
-    log_sigma: np.ndarray
-    beta: np.ndarray
-    gamma_mean: np.ndarray
-    gamma_mean_spread: tuple[float, float]
-    gamma_sd: np.ndarray
-    gamma_sd_low: np.ndarray
-    log_delta_mean: np.ndarray
-    log_delta_mean_spread: tuple[float, float]
-    log_delta_sd: np.ndarray
-    log_delta_sd_low: np.ndarray
-    cell_mean: np.ndarray
-    log_scale: np.ndarray
-    mean_noise: np.ndarray
-    scale_noise: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class _Scales:
-    value: np.ndarray
+    level: np.ndarray
+    effect: np.ndarray
+    noise: np.ndarray
     mean: np.ndarray
     sd: np.ndarray
     sd_low: np.ndarray
+    spread: float
+    spread_low: float
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where chains start: beta (feature, direction) and the two kinds of effects, on the standardised scale."""
+
+    beta: np.ndarray
+    gamma: Effects
+    log_delta: Effects
 
 
 def standardise(moments: Moments) -> Standardised:
@@ -124,97 +116,90 @@ def starting_point(moments: Moments, standard: Standardised, priors: Priors) -> 
     """Estimate every parameter from the moments, with care for batches of one to three scans."""
     fit = least_squares(moments)
     n = np.broadcast_to(standard.n, fit.ssr.shape)
-    scales = _start_scales(fit, standard, n, priors)
+    log_scale, log_noise = _log_scales(fit, standard, n)
+    scales = _effects(log_scale, log_noise, priors, "log_delta")
     mean = (fit.cell_mean - standard.location) / standard.scale
-    noise = np.exp(2 * scales.value) / n
-    gamma_mean = mean.mean(axis=1, keepdims=True)
-
-    def shifts(sd: float) -> np.ndarray:
-        variance = sd**2 + noise
-        return -(np.log(variance) + (mean - gamma_mean) ** 2 / variance) / 2
-
-    gamma_sd, gamma_sd_low = _spread(shifts, priors.gamma_sd_median, priors.gamma_sd_log_sd)
-    signal = gamma_sd[:, None] ** 2
-    gamma_between = _between(gamma_mean, signal + noise, priors.gamma_mean_median, priors.gamma_mean_log_sd)
-    scale_noise = 1 / (2 * n)
-    delta_between = _between(
-        scales.mean[:, None],
-        scales.sd[:, None] ** 2 + scale_noise,
-        priors.log_delta_mean_median,
-        priors.log_delta_mean_log_sd,
-    )
-    level = gamma_mean.mean()
+    noise = np.exp(2 * (scales.level + scales.effect)) / n
+    shifts = _effects(mean, noise, priors, "gamma")
     unwhitened = np.linalg.inv(standard.whitener)
-    return Start(
-        alpha=np.average(mean - gamma_mean, axis=0, weights=1 / (noise + signal)) + level,
-        log_sigma=np.average(scales.value - scales.mean[:, None], axis=0, weights=n),
-        beta=(unwhitened @ fit.beta[..., None])[..., 0] / standard.scale[:, None],
-        gamma_mean=gamma_mean[:, 0] - level,
-        gamma_mean_spread=gamma_between,
-        gamma_sd=gamma_sd,
-        gamma_sd_low=gamma_sd_low,
-        log_delta_mean=scales.mean,
-        log_delta_mean_spread=delta_between,
-        log_delta_sd=scales.sd,
-        log_delta_sd_low=scales.sd_low,
-        cell_mean=(mean * signal + gamma_mean * noise) / (signal + noise),
-        log_scale=scales.value,
-        mean_noise=noise,
-        scale_noise=scale_noise,
-    )
+    beta = (unwhitened @ fit.beta[..., None])[..., 0] / standard.scale[:, None]
+    return Start(beta, shifts, scales)
 
 
-def _start_scales(fit: LeastSquares, standard: Standardised, n: np.ndarray, priors: Priors) -> _Scales:
+def _log_scales(fit: LeastSquares, standard: Standardised, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each cell's log standard deviation and its sampling variance, infinite for a single scan."""
     total, used = n.sum(axis=0), len(n) + fit.beta.shape[1]
     # Each batch pays its share of the slopes' degrees of freedom.
     freedom = (n - 1) * (total - used) / (total - len(n))
     usable = freedom > 0
     half = np.where(usable, freedom, 1) / 2
-    squares = np.where(usable, fit.ssr / standard.scale**2, 0)
-    estimate = np.where(usable, (np.log(np.where(usable, squares, 1) / 2) - digamma(half)) / 2, 0.0)
-    noise = np.where(usable, polygamma(1, half) / 4, np.inf)
-    middle = estimate.mean(axis=1, keepdims=True)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-
-    def scales(sd: float) -> np.ndarray:
-        log_scale = middle[..., None] + sd * nodes
-        density = -freedom[..., None] * log_scale - squares[..., None] * np.exp(-2 * log_scale) / 2
-        return np.asarray(logsumexp(density, b=weights, axis=-1))
-
-    sd, low = _spread(scales, priors.log_delta_sd_median, priors.log_delta_sd_log_sd)
-    share = sd[:, None] ** 2 / (sd[:, None] ** 2 + noise)
-    value = share * estimate + (1 - share) * middle
-    return _Scales(value, (middle - middle.mean())[:, 0], sd, low)
+    squares = np.where(usable, fit.ssr / standard.scale**2, 1)
+    estimate = (np.log(squares / 2) - digamma(half)) / 2
+    return np.where(usable, estimate, 0.0), np.where(usable, polygamma(1, half) / 4, np.inf)
 
 
-def _between(mean: np.ndarray, variance: np.ndarray, median: float, log_sd: float) -> tuple[float, float]:
-    """Return the spread of the batches' means (batch, 1), and a low guess of it."""
-    noise = variance.mean(axis=1) / variance.shape[1]
-    centred = (mean - mean.mean())[:, 0]
+def _effects(values: np.ndarray, noise: np.ndarray, priors: Priors, name: str) -> Effects:
+    """Split cells (batch, feature) into feature levels, batch means, and the batches' effects on the features."""
+    known = np.isfinite(noise)
+    mean = np.where(known.any(axis=1), values.mean(axis=1), 0.0)
+    mean -= mean.mean()
+    centred = np.where(known, values - mean[:, None], 0.0)
+    sd, low = _spreads(centred, noise, getattr(priors, f"{name}_sd_median"), getattr(priors, f"{name}_sd_log_sd"))
+    signal = sd[:, None] ** 2
+    precision = 1 / (signal + noise)
+    level = (precision * centred).sum(axis=0) / precision.sum(axis=0)
+    effect = mean[:, None] + signal * precision * (centred - level)
+    between = _between(mean, precision, getattr(priors, f"{name}_mean_median"), getattr(priors, f"{name}_mean_log_sd"))
+    return Effects(level, effect, noise, mean, sd, low, *between)
 
-    def means(sd: float) -> np.ndarray:
-        total = sd**2 + noise
-        return -(np.log(total) + centred**2 / total)[None] / 2
 
-    spread, low = _spread(means, median, log_sd)
-    return float(spread[0]), float(low[0])
+def _between(mean: np.ndarray, precision: np.ndarray, median: float, log_sd: float) -> tuple[float, float]:
+    """Return the spread of the batches' means (batch,), and a low guess of it."""
+    grid = _log_grid(median)
+    known = precision.sum(axis=1) > 0
+    noise = 1 / precision.sum(axis=1)[known]
+    variance = np.exp(2 * grid)[:, None] + noise
+    evidence = -(np.log(variance) + mean[known] ** 2 / variance).sum(axis=1) / 2
+    center, width = _posterior(evidence, grid, np.log(median), log_sd)
+    return float(np.exp(center)), float(np.exp(center - width))
 
 
-def _spread(
-    log_likelihood: Callable[[float], np.ndarray], median: float, log_sd: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return each batch's spread over the features, and a low guess of it, by its posterior on a grid, (batch,).
+def _spreads(values: np.ndarray, noise: np.ndarray, median: float, log_sd: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return each batch's spread over the features, and a low guess of it, (batch,).
 
-    `log_likelihood` gives (batch, feature) at one spread. The first pass has the prior of one batch alone; the
-    second that of a batch like the others.
+    Values (batch, feature) are Normal(level of the feature, spread² + noise); the levels are integrated out. Each
+    spread's posterior is taken on a grid given the others, a few times over; after the first sweep under the prior of a
+    batch like the others.
     """
-    log_grid = np.log(median) + np.linspace(-4, 4, GRID)
-    evidence = np.array([log_likelihood(float(sd)).sum(axis=1) for sd in np.exp(log_grid)])
+    grid = _log_grid(median)
+    log_spread, width_of = np.full(len(values), np.log(median)), np.zeros(len(values))
     center, width = np.log(median), log_sd
-    for _ in range(2):
-        log_posterior = evidence - ((log_grid[:, None] - center) / width) ** 2 / 2
-        posterior = softmax(log_posterior, axis=0)
-        mean = log_grid @ posterior
-        sd = np.sqrt(((log_grid[:, None] - mean) ** 2 * posterior).sum(axis=0))
-        center, width = np.median(mean), max(mean.std(), TYPICAL_WIDTH)
-    return np.exp(mean), np.exp(mean - sd)
+    for _ in range(SWEEPS):
+        for i in range(len(values)):
+            precision = 1 / (np.exp(2 * log_spread)[:, None] + noise)
+            precision[i] = 0
+            evidence = _evidence(values, precision, i, 1 / (np.exp(2 * grid)[:, None] + noise[i]))
+            log_spread[i], width_of[i] = _posterior(evidence, grid, center, width)
+        center, width = float(np.median(log_spread)), max(float(log_spread.std()), TYPICAL_WIDTH)
+    return np.exp(log_spread), np.exp(log_spread - width_of)
+
+
+def _evidence(values: np.ndarray, others: np.ndarray, i: int, precision: np.ndarray) -> np.ndarray:
+    """Return the log-likelihood of every precision (grid, feature) of batch i, given those of the others."""
+    total = others.sum(axis=0) + precision
+    cross = (others * values).sum(axis=0) + precision * values[i]
+    squares = (others * values**2).sum(axis=0) + precision * values[i] ** 2 - cross**2 / total
+    informed = precision > 0
+    log_precision = np.log(np.where(informed, precision, 1))
+    return np.asarray((log_precision - np.log(total) - squares).sum(axis=1) / 2)
+
+
+def _log_grid(median: float) -> np.ndarray:
+    return np.asarray(np.log(median) + np.linspace(-4, 4, GRID))
+
+
+def _posterior(evidence: np.ndarray, grid: np.ndarray, center: float, width: float) -> tuple[float, float]:
+    """Return mean and standard deviation on a grid under a normal prior."""
+    posterior = softmax(evidence - ((grid - center) / width) ** 2 / 2)
+    mean = float(posterior @ grid)
+    return mean, float(np.sqrt(posterior @ (grid - mean) ** 2))

@@ -148,9 +148,7 @@ def simulate(
 def _check(scans: Sequence[int], features: int) -> None:
     empty = [f"site {number}" for number, count in enumerate(scans, start=1) if count < 1]
     if empty:
-        raise DataError(
-            f"Expected at least one scan at every site, found none at {listing(empty)}. Drop these."
-        )
+        raise DataError(f"Expected at least one scan at every site, found none at {listing(empty)}. Drop these.")
     if len(scans) == 0 or features < 1:
         raise DataError(f"Expected at least one site and one feature, found {len(scans)} and {features}.")
 
@@ -165,9 +163,7 @@ def _people(rng: np.random.Generator, site: NDArray[np.int64], site_age_sd: floa
     return age, male
 
 
-def _site_effects(
-    rng: np.random.Generator, sites: int, features: int, mean_sd: float, typical_sd: float
-) -> Array:
+def _site_effects(rng: np.random.Generator, sites: int, features: int, mean_sd: float, typical_sd: float) -> Array:
     """Draw effects (batch, feature), each site with its own mean and its own spread."""
     mean = rng.normal(0.0, mean_sd, (sites, 1))
     sd = typical_sd * np.exp(rng.normal(0.0, SPREAD_OF_LOG_SPREADS, (sites, 1)))
@@ -182,9 +178,7 @@ def _constrained(weights: Array, mean: Array, scale: Array) -> dict[str, Array]:
     return {"alpha": alpha, "sigma": sigma, "gamma": mean - alpha, "delta": scale / sigma}
 
 
-def _labelled(
-    site: NDArray[np.int64], age: Array, male: Array, y: Array, truth: dict[str, Array]
-) -> Simulation:
+def _labelled(site: NDArray[np.int64], age: Array, male: Array, y: Array, truth: dict[str, Array]) -> Simulation:
     sites = int(site.max()) + 1
     labels = np.array([f"site_{number:0{max(2, len(str(sites)))}d}" for number in range(1, sites + 1)])
     features = tuple(f"feature_{number}" for number in range(y.shape[1]))

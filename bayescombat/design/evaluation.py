@@ -64,12 +64,9 @@ def evaluate(
     (array([[-1.],
            [ 1.]]), ('center(a)',))
     """
-    frame = pd.DataFrame(
-        {alias: columns[name] for alias, name in parsed.columns.items()}, index=range(len(rows))
-    )
+    frame = pd.DataFrame({alias: columns[name] for alias, name in parsed.columns.items()}, index=range(len(rows)))
     encoders = {
-        expression: (Factor.Kind.CATEGORICAL, {"categories": levels})
-        for expression, levels in state["levels"].items()
+        expression: (Factor.Kind.CATEGORICAL, {"categories": levels}) for expression, levels in state["levels"].items()
     }
     spec = ModelSpec(
         parsed.terms,

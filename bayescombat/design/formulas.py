@@ -130,9 +130,7 @@ def parse(formula: str) -> ParsedFormula:
     for factor in (factor for term in terms for factor in term.factors):
         if factor.eval_method.value == "literal":
             continue
-        names, groups = (
-            ([factor.expr], False) if factor.eval_method.value == "lookup" else _names(factor.expr, formula)
-        )
+        names, groups = ([factor.expr], False) if factor.eval_method.value == "lookup" else _names(factor.expr, formula)
         columns |= {name: original.get(name, name) for name in names}
         grouping |= {columns[name] for name in names if groups}
     return ParsedFormula(terms, columns, frozenset(grouping))
@@ -170,9 +168,7 @@ def _names(expression: str, formula: str) -> tuple[list[str], bool]:
         )
     hidden = [node.attr for node in nodes if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
     if hidden:
-        raise DataError(
-            f"Expected no private attributes in the formula {formula!r}, found {listing(hidden)}."
-        )
+        raise DataError(f"Expected no private attributes in the formula {formula!r}, found {listing(hidden)}.")
     return list(_read(nodes)), bool(GROUPING & set(calls))
 
 

@@ -4,7 +4,6 @@ import os
 from functools import cached_property
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -87,7 +86,8 @@ class Fit:
                 "Expected a fit that holds its rows, found one made of moments or saved without data. "
                 "Give the rows: fit.harmonize(table)."
             )
-        observed, constant = self.tree["observed_data"], self.tree["constant_data"]
+        observed = self.tree["observed_data"].to_dataset()
+        constant = self.tree["constant_data"].to_dataset()
         moments = self.moments
         return Study(
             observed["y"].values,
@@ -104,9 +104,7 @@ class Fit:
         """The fitted rows, harmonized; see `harmonize`."""
         return harmonized_dataset(self.parameters, self.moments, self.study, None, 0.9)
 
-    def harmonize(
-        self, data: pd.DataFrame | Study, target: str | None = None, probability: float = 0.9
-    ) -> xr.Dataset:
+    def harmonize(self, data: pd.DataFrame | Study, target: str | None = None, probability: float = 0.9) -> xr.Dataset:
         r"""Harmonize rows of known batches.
 
         .. math:: y^* = \alpha + x'\beta + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
@@ -124,9 +122,9 @@ class Fit:
         Returns
         -------
         xarray.Dataset
-            ``mean, sd, lower, upper`` (obs, feature), in feature units; ``mean`` alone for empirical Bayes. ``mean`` and
-            ``sd`` are exact over all draws; the bounds are quantiles of at most 1,000 of them. Features that were set
-            aside come back as they were, with ``sd`` zero, and are marked by the coordinate ``set_aside``.
+            ``mean, sd, lower, upper`` (obs, feature), in feature units; ``mean`` alone for empirical Bayes. ``mean``
+            and ``sd`` are exact over all draws; the bounds are quantiles of at most 1,000 of them. Features that were
+            set aside come back as they were, with ``sd`` zero, and are marked by the coordinate ``set_aside``.
 
         Raises
         ------
@@ -155,9 +153,7 @@ class Fit:
         """
         return harmonized_dataset(self.parameters, self.moments, self._replayed(data), target, probability)
 
-    def draws(
-        self, n: int = 100, data: pd.DataFrame | Study | None = None, target: str | None = None
-    ) -> xr.DataArray:
+    def draws(self, n: int = 100, data: pd.DataFrame | Study | None = None, target: str | None = None) -> xr.DataArray:
         """Return plausible harmonized tables, one per posterior draw.
 
         Parameters
@@ -199,8 +195,8 @@ class Fit:
         -------
         pandas.DataFrame
             ``scans``; ``shift``, the mean over features of gamma in units of sigma; ``shift_rms``, its root mean
-            square; ``scale``, the geometric mean over features of delta. For NUTS each has its posterior standard deviation
-            beside it, ending in ``_sd``.
+            square; ``scale``, the geometric mean over features of delta. For NUTS each has its posterior standard
+            deviation beside it, ending in ``_sd``.
 
         Examples
         --------
@@ -214,8 +210,8 @@ class Fit:
         gamma = parameters["gamma"] / parameters["sigma"]
         found = {
             "shift": gamma.mean("feature"),
-            "shift_rms": np.sqrt((gamma**2).mean("feature")),
-            "scale": np.exp(np.log(parameters["delta"]).mean("feature")),
+            "shift_rms": (gamma**2).mean("feature") ** 0.5,
+            "scale": xr.ufuncs.exp(xr.ufuncs.log(parameters["delta"]).mean("feature")),
         }
         columns: dict[str, object] = {"scans": self.moments.scans}
         for name, values in found.items():
@@ -247,8 +243,7 @@ class Fit:
         method = "NUTS" if self.method == "nuts" else "empirical Bayes"
         sizes, scans = self.parameters.sizes, self.moments.scans.sum()
         return (
-            f"Fit by {method}: {sizes['feature']} features, {sizes['batch']} batches, {scans} scans\n"
-            f"  {self.verdict}"
+            f"Fit by {method}: {sizes['feature']} features, {sizes['batch']} batches, {scans} scans\n  {self.verdict}"
         )
 
     def _replayed(self, data: pd.DataFrame | Study) -> Study:

@@ -43,9 +43,10 @@ def fit(
 
     .. math:: y_{jv} = \alpha_v + x_j' \beta_v + \gamma_{iv} + \delta_{iv} \sigma_v \varepsilon_{jv}
 
-    with x measured from its average, :math:`\gamma_{iv} / \sigma_v` and :math:`\log \delta_{iv}` normal over the features
-    of a batch.  Draws are reported under :math:`\sum_i n_i \gamma_{iv} = 0` and :math:`\sum_i n_i \delta_{iv}^2 = N`, or
-    with :math:`\gamma = 0` and :math:`\delta = 1` for the reference batch if the study has one.
+    with x measured from its average, :math:`\gamma_{iv} / \sigma_v` and :math:`\log \delta_{iv}` normal over the
+    features of a batch.  Draws are reported under :math:`\sum_i n_i \gamma_{iv} = 0` and
+    :math:`\sum_i n_i \delta_{iv}^2 = N`, or with :math:`\gamma = 0` and :math:`\delta = 1` for the reference batch if
+    the study has one.
 
     Parameters
     ----------
@@ -168,9 +169,7 @@ def load(path: str | os.PathLike[str]) -> Fit:
     return Fit(read_tree(path, kind="fit"))
 
 
-def _check_method(
-    method: str, priors: Priors | None, settings: Settings, eb: tuple[str, bool, str | None]
-) -> None:
+def _check_method(method: str, priors: Priors | None, settings: Settings, eb: tuple[str, bool, str | None]) -> None:
     if method not in ("nuts", "eb"):
         raise BayesCombatError(f"Expected method to be 'nuts' or 'eb', found {method!r}.")
     if method == "nuts" and eb != ("parametric", False, None):

@@ -105,8 +105,8 @@ def _draws(
         center = center[_modelled(parameters, moments)]
     at = None if target is None else _position(target, moments.batches)
     unmoved = at if moments.reference is None or at is not None else moments.batches.index(moments.reference)
-    arrays = (stacked(name) for name in ("alpha", "beta", "gamma", "delta"))
-    return Draws(*arrays, center=center, target=at, unmoved=unmoved)
+    alpha, beta, gamma, delta = (stacked(name) for name in ("alpha", "beta", "gamma", "delta"))
+    return Draws(alpha, beta, gamma, delta, center, at, unmoved)
 
 
 def _position(target: object, batches: tuple[str, ...]) -> int:

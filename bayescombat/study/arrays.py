@@ -44,9 +44,7 @@ def table_of_arrays(
     indexed = {"y": y, "batch": batch, "covariates": covariates}
     if isinstance(covariates, Mapping):
         indexed |= {f"covariates[{name!r}]": column for name, column in covariates.items()}
-    _check_indexes(
-        {name: part.index for name, part in indexed.items() if isinstance(part, pd.Series | pd.DataFrame)}
-    )
+    _check_indexes({name: part.index for name, part in indexed.items() if isinstance(part, pd.Series | pd.DataFrame)})
     rows = values.index if obs is None else pd.Index(obs)
     if len(rows) != len(values):
         raise DataError(
@@ -65,13 +63,10 @@ def _features(y: Any, features: Sequence[object] | None) -> pd.DataFrame:
     """Return y as a frame with named columns."""
     if np.ndim(y) != 2:
         raise DataError(
-            f"Expected y as scans × features (two dimensions), found {np.ndim(y)}. "
-            "For one feature give y[:, None]."
+            f"Expected y as scans × features (two dimensions), found {np.ndim(y)}. For one feature give y[:, None]."
         )
     if isinstance(features, str):
-        raise DataError(
-            f"Expected one name per column of y in features, found the text {features!r}. Give a list."
-        )
+        raise DataError(f"Expected one name per column of y in features, found the text {features!r}. Give a list.")
     given = None if features is None else [text_label(name) for name in features]
     if isinstance(y, pd.DataFrame):
         own = [text_label(name) for name in y.columns]
@@ -109,9 +104,7 @@ def _covariates(covariates: Any) -> dict[str, pd.Series]:
     columns = [(text_label(name), column) for name, column in _named(covariates)]
     other = [name for name, column in columns if np.ndim(column) != 1]
     if other:
-        raise DataError(
-            f"Expected one dimension in every covariate, found others in {listing(other)}. Split them."
-        )
+        raise DataError(f"Expected one dimension in every covariate, found others in {listing(other)}. Split them.")
     doubled = [name for name, count in Counter(name for name, _ in columns).items() if count > 1]
     if doubled:
         raise DataError(f"Expected every covariate once, found {listing(doubled)} again. Rename or drop it.")

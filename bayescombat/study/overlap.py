@@ -11,9 +11,7 @@ from bayescombat.errors import OverlapWarning, listing
 __all__ = ["warn_of_gaps"]
 
 
-def warn_of_gaps(
-    table: pd.DataFrame, columns: Sequence[str], codes: np.ndarray, batches: Sequence[str]
-) -> None:
+def warn_of_gaps(table: pd.DataFrame, columns: Sequence[str], codes: np.ndarray, batches: Sequence[str]) -> None:
     """Warn, once per column, of batches of two or more scans that meet the others in no value.
 
     Parameters

@@ -57,9 +57,7 @@ def chosen_features(
     else:
         names = [text_label(name) for name in features]
         if not names:
-            raise DataError(
-                "Expected at least one feature, found an empty list. Name the columns to harmonize."
-            )
+            raise DataError("Expected at least one feature, found an empty list. Name the columns to harmonize.")
         require(table, names, "feature")
         doubled = [name for name in names if name in taken]
         if doubled:

@@ -1,0 +1,1 @@
+"""Figures that the documentation quotes, each from a command that anyone can run: ``python -m benchmarks``."""

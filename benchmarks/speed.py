@@ -1,0 +1,90 @@
+"""Seconds: of a gradient against the number of scans, of the import, of empirical Bayes. Ratios are side by side."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+import bayescombat as bc
+
+REPEATS = 7
+
+
+def _median_seconds(call: Callable[[], object], repeats: int = REPEATS) -> float:
+    call()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
+
+
+def study(scans: int, features: int = 100, batches: int = 10, seed: int = 0) -> bc.Study:
+    """Return a study of noise with a shift for each batch."""
+    rng = np.random.default_rng(seed)
+    codes = np.arange(scans) % batches
+    y = rng.standard_normal((scans, features)) + rng.normal(0, 0.5, (batches, features))[codes]
+    return bc.Study.from_arrays(y, batch=codes, covariates={"age": rng.normal(50, 10, scans)})
+
+
+def gradient_seconds(sizes: tuple[int, ...] = (1_000, 100_000), calls: int = 2_000) -> list[float]:
+    """Return the seconds of one log-density and gradient at each number of scans, measured in turn."""
+    from pymc.blocking import DictToArrayBijection
+
+    steps = []
+    for scans in sizes:
+        model = bc.build_model(study(scans))
+        function = model.logp_dlogp_function(ravel_inputs=True)
+        function.set_extra_values({})
+        steps.append(partial(function, DictToArrayBijection.map(model.initial_point()).data))
+
+    def run(step: Callable[[], object]) -> float:
+        started = time.perf_counter()
+        for _ in range(calls):
+            step()
+        return (time.perf_counter() - started) / calls
+
+    rounds = [[run(step) for step in steps] for _ in range(REPEATS + 1)]
+    return [float(value) for value in np.median(rounds[1:], axis=0)]
+
+
+def import_seconds() -> float:
+    """Return the seconds that a fresh interpreter takes to import bayescombat, its own start included."""
+    return _median_seconds(lambda: subprocess.run([sys.executable, "-c", "import bayescombat"], check=True))
+
+
+def empirical_bayes_seconds(scans: int = 1_000, features: int = 20_000, batches: int = 20) -> dict[str, float]:
+    """Return the seconds of sva's algorithm here and in combaters, on the same table in one run."""
+    import combaters
+
+    data = study(scans, features, batches)
+    batch = data.codes
+
+    def ours() -> object:
+        return bc.fit(data, method="eb", compat="sva").harmonized
+
+    def theirs() -> object:
+        return combaters.combat(data.y, batch, data.x)
+
+    return {"bayescombat": _median_seconds(ours, 3), "combaters": _median_seconds(theirs, 3)}
+
+
+def table() -> pd.DataFrame:
+    """Return the timings, one row each."""
+    small, large = gradient_seconds()
+    eb = empirical_bayes_seconds()
+    rows = {
+        "gradient, 1,000 scans × 100 features × 10 batches (µs)": small * 1e6,
+        "gradient, 100,000 scans (µs)": large * 1e6,
+        "ratio of the two": large / small,
+        "import bayescombat in a fresh interpreter (s)": import_seconds(),
+        "EB fit and harmonize, 1,000 × 20,000 × 20 batches (s)": eb["bayescombat"],
+        "the same by combaters (s)": eb["combaters"],
+        "combaters / bayescombat": eb["combaters"] / eb["bayescombat"],
+    }
+    return pd.DataFrame({"value": rows}).rename_axis("what")

@@ -1,0 +1,588 @@
+"""What broke other packages on real tables, from the table to the harmonized values.
+
+Each test is named for its row in the list of edge cases; rows that are refused at the door are tested with it.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bayescombat as bc
+from bayescombat.errors import (
+    BatchSizeWarning,
+    ConfoundedDesignError,
+    ConvergenceWarning,
+    DataError,
+    ExtrapolationWarning,
+    FeatureWarning,
+    NegativeValueWarning,
+    PoolingWarning,
+    UnseenBatchError,
+    UnseenLevelError,
+)
+from bayescombat.standard import standardise
+
+type Method = Literal["nuts", "eb"]
+
+METHODS = ["nuts", "eb"]
+# The typical residual standard deviation of the simulated features.
+SIGMA = 0.15
+ARRAYS = ("mean_x", "sxx", "mean_y", "sxy", "syy")
+
+
+def eb_of(table: pd.DataFrame, features: Any, covariates: Any = "age + sex", **options: Any) -> bc.Fit:
+    """Fit a table with sites by empirical Bayes."""
+    study = bc.Study.from_dataframe(table, batch="site", covariates=covariates, features=features, **options)
+    return bc.fit(study, method="eb")
+
+
+@pytest.fixture(scope="module")
+def table(simulation: bc.datasets.Simulation) -> pd.DataFrame:
+    return simulation.table
+
+
+@pytest.fixture(scope="module")
+def features(simulation: bc.datasets.Simulation) -> list[str]:
+    return list(simulation.features)
+
+
+@pytest.fixture(scope="module")
+def expected(eb_fit: bc.Fit) -> np.ndarray:
+    """Return the harmonized values of the shared study by empirical Bayes."""
+    return eb_fit.harmonized["mean"].values
+
+
+# ---------------------------------------------------------------- row 1: a batch of one scan
+
+
+def test_row_01_one_scan_batch_is_named(tiny_study: bc.Study) -> None:
+    with pytest.warns(BatchSizeWarning, match="1 batches have one scan: 'site_03'"):
+        bc.fit(tiny_study, method="eb")
+
+
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.BatchSizeWarning")
+def test_row_01_one_scan_batch_has_scale_one_and_no_other_has(tiny_study: bc.Study) -> None:
+    fit = bc.fit(tiny_study, method="eb")
+    delta = fit.parameters["delta"]
+    assert (delta.sel(batch="site_03") == 1).all()
+    assert (delta.sel(batch=["site_01", "site_02"]) != 1).all()
+    assert np.isfinite(fit.harmonized["mean"]).all()
+
+
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.BatchSizeWarning")
+def test_row_01_one_scan_batch_leaves_the_others_as_they_are(tiny_simulation: bc.datasets.Simulation) -> None:
+    whole = tiny_simulation.table
+    without = whole[whole["site"] != "site_03"]
+    options = {"features": tiny_simulation.features, "covariates": "age", "reference": "site_01"}
+    expected = eb_of(without, **options).harmonized["mean"].values
+    found = eb_of(whole, **options).harmonized["mean"].values[: len(without)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_row_01_one_scan_batch_is_finite_with_nuts(tiny_fit: bc.Fit) -> None:
+    alone = tiny_fit.harmonized.sel(obs=20)
+    assert all(np.isfinite(alone[name]).all() for name in alone.data_vars)
+    assert (alone["sd"] > 0).all()
+
+
+def test_row_01_one_scan_batch_is_surest_least_with_nuts(tiny_fit: bc.Fit) -> None:
+    sd = tiny_fit.harmonized["sd"].values
+    assert (sd[20] > sd[:20].max(axis=0)).all()
+
+
+# ---------------------------------------------------------------- row 4: constant features
+
+
+CONSTANT: dict[str, Callable[[pd.DataFrame], Any]] = {
+    "all zero": lambda table: 0.0,
+    "all a tenth": lambda table: 0.1,
+    "constant in one batch": lambda table: np.where(table["site"] == "site_03", 0.1, table["feature_0"]),
+    "constant in every batch": lambda table: table["site"].map(len) + 0.1 * (table["site"] == "site_02"),
+}
+
+
+@pytest.mark.parametrize("position", [0, 4, 8])
+@pytest.mark.parametrize("kind", CONSTANT)
+def test_row_04_constant_feature_changes_no_bit_of_the_others(
+    table: pd.DataFrame, features: list[str], expected: np.ndarray, kind: str, position: int
+) -> None:
+    names = [*features[:position], "flat", *features[position:]]
+    with pytest.warns(FeatureWarning, match="1 of 9 features are constant .*: 'flat'"):
+        fit = eb_of(table.assign(flat=CONSTANT[kind]), names)
+    np.testing.assert_array_equal(fit.harmonized["mean"].sel(feature=features), expected)
+
+
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.FeatureWarning")
+@pytest.mark.parametrize("kind", CONSTANT)
+def test_row_04_constant_feature_passes_untouched(table: pd.DataFrame, features: list[str], kind: str) -> None:
+    flat = table.assign(flat=CONSTANT[kind])
+    fit = eb_of(flat, ["flat", *features])
+    np.testing.assert_array_equal(fit.harmonized["mean"].sel(feature="flat"), flat["flat"])
+    assert list(fit.harmonized["feature"].values[fit.harmonized["set_aside"].values]) == ["flat"]
+
+
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.FeatureWarning")
+def test_row_04_constant_feature_passes_untouched_in_new_rows(table: pd.DataFrame, features: list[str]) -> None:
+    fit = eb_of(table.assign(flat=0.0), ["flat", *features])
+    new = table.head(5).assign(flat=np.arange(5.0))
+    np.testing.assert_array_equal(fit.harmonize(new)["mean"].sel(feature="flat"), new["flat"])
+
+
+def test_row_04_zero_feature_changes_no_bit_of_the_others_with_nuts(
+    tiny_simulation: bc.datasets.Simulation, tiny_fit: bc.Fit, fit_tiny: Callable[[bc.Study], bc.Fit]
+) -> None:
+    first, *others = tiny_simulation.features
+    study = bc.Study.from_dataframe(
+        tiny_simulation.table.assign(flat=0.0), batch="site", covariates="age", features=[first, "flat", *others]
+    )
+    found = fit_tiny(study).harmonized
+    kept = found.sel(feature=[first, *others]).drop_attrs()
+    xr.testing.assert_identical(kept, tiny_fit.harmonized.drop_attrs())
+    flat = found.sel(feature="flat")
+    assert all((flat[name] == 0).all() for name in ("mean", "sd", "lower", "upper"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_row_04_only_constant_features_are_refused(table: pd.DataFrame, method: Method) -> None:
+    study = bc.Study.from_dataframe(table.assign(left=0.0, right=0.1), batch="site", features=["left", "right"])
+    with (
+        pytest.warns(FeatureWarning, match="2 of 2"),
+        pytest.raises(DataError, match="Expected at least one feature that varies within batches"),
+    ):
+        bc.fit(study, method=method)
+
+
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.FeatureWarning")
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_row_04_features_that_are_nearly_constant_stay(table: pd.DataFrame, features: list[str], value: float) -> None:
+    nearly = table.assign(nearly=value + 1e-6 * table["feature_0"])
+    fit = eb_of(nearly, [*features, "nearly"])
+    assert not fit.harmonized["set_aside"].any()
+
+
+# ---------------------------------------------------------------- rows 5 and 22: units
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.floats(-9, 6), st.sampled_from([0.0, 1.0, -30.0, 2000.0]))
+def test_row_05_features_in_any_unit(
+    table: pd.DataFrame, features: list[str], expected: np.ndarray, exponent: float, origin: float
+) -> None:
+    unit = 10.0**exponent
+    other = table.assign(**{name: unit * (table[name] + origin) for name in features})
+    found = eb_of(other, features).harmonized["mean"].values / unit - origin
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * SIGMA)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e6])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_row_05_features_of_either_sign(
+    table: pd.DataFrame, features: list[str], expected: np.ndarray, unit: float, sign: int
+) -> None:
+    other = table.assign(**{name: sign * unit * table[name] for name in features})
+    found = sign * eb_of(other, features).harmonized["mean"].values / unit
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * SIGMA)
+
+
+@pytest.mark.parametrize(("unit", "origin"), [(1e-9, 0.0), (1e6, 0.0), (-1.0, 2026.0), (365.25 * 86_400, 0.0)], ids=str)
+def test_row_05_covariates_in_any_unit(
+    table: pd.DataFrame, features: list[str], expected: np.ndarray, unit: float, origin: float
+) -> None:
+    found = eb_of(table.assign(age=origin + unit * table["age"]), features).harmonized["mean"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 * SIGMA)
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e6])
+@pytest.mark.parametrize("origin", [0.0, 2000.0])
+def test_row_05_nuts_sees_the_same_in_any_unit(
+    table: pd.DataFrame, features: list[str], study: bc.Study, unit: float, origin: float
+) -> None:
+    # All that the model knows of the data are the standardised moments.
+    other = table.assign(**{name: unit * (table[name] + origin) for name in features})
+    moments = bc.Moments.from_study(
+        bc.Study.from_dataframe(other, batch="site", covariates="age + sex", features=features)
+    )
+    found, expected = standardise(moments), standardise(bc.Moments.from_study(study))
+    for name in ARRAYS:
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_row_22_unit_of_one_feature_leaves_the_others(
+    table: pd.DataFrame, features: list[str], expected: np.ndarray
+) -> None:
+    found = eb_of(table.assign(feature_3=1e6 * table["feature_3"]), features).harmonized["mean"].values
+    np.testing.assert_allclose(np.delete(found, 3, axis=1), np.delete(expected, 3, axis=1), rtol=1e-12)
+
+
+def test_row_22_large_feature_changes_the_others_through_pooling_alone(
+    table: pd.DataFrame, features: list[str], study: bc.Study
+) -> None:
+    large = table.assign(volume=1e6 + 1e5 * np.random.default_rng(0).normal(size=len(table)))
+    other = bc.Study.from_dataframe(large, batch="site", covariates="age + sex", features=[*features, "volume"])
+    found = bc.fit(other, method="eb", shrinkage="none").harmonized["mean"].sel(feature=features)
+    expected = bc.fit(study, method="eb", shrinkage="none").harmonized["mean"]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+# ---------------------------------------------------------------- row 6: confounded designs
+
+
+@pytest.fixture(scope="module")
+def confounded(table: pd.DataFrame, features: list[str]) -> bc.Study:
+    strength = table["site"].map({"site_01": 1.5, "site_02": 3.0, "site_03": 3.0, "site_04": 7.0})
+    with pytest.warns(bc.OverlapWarning, match="'tesla'"):
+        return bc.Study.from_dataframe(
+            table.assign(tesla=strength), batch="site", covariates="age + tesla", features=features
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_row_06_covariate_of_the_batch_is_named_with_batches(confounded: bc.Study, method: Method) -> None:
+    message = "found 'tesla' constant within every batch .*'site_01' 1.5, 'site_02' 3, 'site_03' 3, 'site_04' 7"
+    with pytest.raises(ConfoundedDesignError, match=message):
+        bc.fit(confounded, method=method)
+
+
+def test_row_06_covariate_of_the_batch_is_named_by_the_model(confounded: bc.Study) -> None:
+    with pytest.raises(ConfoundedDesignError, match="'tesla'"):
+        bc.build_model(confounded)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_row_06_covariates_that_say_the_same_are_named(
+    table: pd.DataFrame, features: list[str], method: Method
+) -> None:
+    # Months since a date that differs by site: not collinear over the table, but within every site.
+    months = 12 * table["age"] + 100 * table["site"].str[-1].astype(int)
+    study = bc.Study.from_dataframe(
+        table.assign(months=months), batch="site", covariates="age + sex + months", features=features
+    )
+    with pytest.raises(ConfoundedDesignError, match=r"found 'age', 'months' to be collinear .*'site_01'"):
+        bc.fit(study, method=method)
+
+
+def test_row_06_covariate_that_varies_in_one_batch_alone_is_enough(table: pd.DataFrame, features: list[str]) -> None:
+    rng = np.random.default_rng(0)
+    dose = np.where(table["site"] == "site_01", rng.integers(2, size=len(table)), 0)
+    with pytest.warns(bc.OverlapWarning, match="'dose'"):
+        fit = eb_of(table.assign(dose=dose), features, "age + dose")
+    assert np.isfinite(fit.harmonized["mean"]).all()
+
+
+# ---------------------------------------------------------------- row 7: one batch, one feature
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_row_07_moments_of_one_batch_are_refused(table: pd.DataFrame, study: bc.Study, method: Method) -> None:
+    rows = bc.Study.replay(table[table["site"] == "site_02"], study.spec, study.batches)
+    with pytest.raises(DataError, match="at least two batches, found 'site_02'.*merge the moments"):
+        bc.fit(bc.Moments.from_study(rows), method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_row_07_moments_lacking_a_batch_are_refused(table: pd.DataFrame, study: bc.Study, method: Method) -> None:
+    rows = bc.Study.replay(table[table["site"] != "site_02"], study.spec, study.batches)
+    with pytest.raises(DataError, match="scans of every batch, found none of 'site_02'"):
+        bc.fit(bc.Moments.from_study(rows), method=method)
+
+
+def test_row_07_one_feature_says_that_nothing_is_pooled(table: pd.DataFrame) -> None:
+    with pytest.warns(PoolingWarning, match="one feature to model, 'feature_2': nothing can be pooled"):
+        eb_of(table, ["feature_2"])
+
+
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.FeatureWarning")
+def test_row_07_one_feature_beside_constant_ones_says_that_nothing_is_pooled(table: pd.DataFrame) -> None:
+    with pytest.warns(PoolingWarning, match="'feature_2'"):
+        eb_of(table.assign(flat=0.0), ["feature_2", "flat"])
+
+
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.PoolingWarning")
+def test_row_07_one_feature_is_not_shrunken(table: pd.DataFrame, study: bc.Study) -> None:
+    found = eb_of(table, ["feature_2"]).harmonized["mean"].sel(feature="feature_2")
+    expected = bc.fit(study, method="eb", shrinkage="none").harmonized["mean"].sel(feature="feature_2")
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_row_07_one_feature_works_with_nuts(
+    tiny_simulation: bc.datasets.Simulation, fit_tiny: Callable[[bc.Study], bc.Fit]
+) -> None:
+    rows = tiny_simulation.table[tiny_simulation.table["site"] != "site_03"]
+    study = bc.Study.from_dataframe(rows, batch="site", features=["feature_1"])
+    fit = fit_tiny(study)
+    shifts = fit.harmonized["mean"].values[:, 0] - study.y[:, 0]
+    # The batches are brought nearer to each other.
+    raw = np.diff([study.y[study.codes == i].mean() for i in (0, 1)])
+    assert np.isfinite(shifts).all() and (fit.harmonized["sd"] > 0).all()
+    assert abs(raw + np.diff([shifts[study.codes == i].mean() for i in (0, 1)])) < abs(raw)
+
+
+# ---------------------------------------------------------------- row 8: new rows
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.lists(st.integers(0, 62), min_size=1, max_size=20, unique=True))
+def test_row_08_any_rows_are_those_of_the_whole(
+    eb_fit: bc.Fit, table: pd.DataFrame, expected: np.ndarray, rows: list[int]
+) -> None:
+    found = eb_fit.harmonize(table.iloc[rows])
+    assert list(found["obs"].values) == rows
+    np.testing.assert_allclose(found["mean"], expected[rows], rtol=1e-12)
+
+
+@pytest.mark.parametrize("site", ["site_01", "site_04"])
+@pytest.mark.parametrize("method", METHODS)
+def test_row_08_one_batch_alone_is_that_of_the_whole(
+    nuts_fit: bc.Fit, eb_fit: bc.Fit, table: pd.DataFrame, site: str, method: str
+) -> None:
+    fit, own = {"nuts": nuts_fit, "eb": eb_fit}[method], table["site"] == site
+    found = fit.harmonize(table[own])
+    np.testing.assert_allclose(found["mean"], fit.harmonized["mean"].values[own], rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_row_08_unknown_batch_names_the_known_and_what_to_do(
+    nuts_fit: bc.Fit, eb_fit: bc.Fit, table: pd.DataFrame, method: str
+) -> None:
+    rows = table.head(3).assign(site=["site_01", "site_9", "site_9"])
+    with pytest.raises(UnseenBatchError, match="'site_01'.*found 2 rows of 'site_9'.*or fit again with them"):
+        {"nuts": nuts_fit, "eb": eb_fit}[method].harmonize(rows)
+
+
+# ---------------------------------------------------------------- row 9: covariates that were never seen
+
+
+def test_row_09_unseen_level_is_refused(eb_fit: bc.Fit, table: pd.DataFrame) -> None:
+    with pytest.raises(UnseenLevelError, match="'X'"):
+        eb_fit.harmonize(table.head(3).assign(sex=["F", "M", "X"]))
+
+
+@pytest.fixture(scope="module")
+def spline_fit(table: pd.DataFrame, features: list[str]) -> bc.Fit:
+    return eb_of(table, features, "bs(age, df=4) + sex")
+
+
+def test_row_09_ages_outside_the_spline_warn(spline_fit: bc.Fit, table: pd.DataFrame) -> None:
+    with pytest.warns(ExtrapolationWarning, match="1 row has 'age' outside the range"):
+        spline_fit.harmonize(table.head(2).assign(age=[40.0, 99.0]))
+
+
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.ExtrapolationWarning")
+@pytest.mark.parametrize("ages", [[80.0, 90.0, 100.0], [1.0, 2.0, 3.0]])
+def test_row_09_values_continue_as_a_straight_line(
+    spline_fit: bc.Fit, table: pd.DataFrame, features: list[str], ages: list[float]
+) -> None:
+    # The same scan at three ages outside the range: only the slope of age differs.
+    rows = pd.concat([table.iloc[[25]]] * 3, ignore_index=True).assign(age=ages)
+    found = spline_fit.harmonize(rows)["mean"].values
+    assert abs(found[0] - 2 * found[1] + found[2]).max() < 1e-10
+    assert (abs(found[0] - found[2]) > 1e-6).all()
+
+
+# ---------------------------------------------------------------- order and labels
+
+
+@settings(max_examples=15, deadline=None)
+@given(order=st.permutations(range(63)))
+def test_order_of_rows_changes_nothing(
+    table: pd.DataFrame, features: list[str], expected: np.ndarray, order: list[int]
+) -> None:
+    found = eb_of(table.iloc[order], features).harmonized["mean"]
+    np.testing.assert_allclose(found, expected[order], rtol=0, atol=1e-10 * SIGMA)
+
+
+@settings(max_examples=15, deadline=None)
+@given(order=st.permutations(range(8)))
+def test_order_of_features_changes_nothing(
+    table: pd.DataFrame, features: list[str], expected: np.ndarray, order: list[int]
+) -> None:
+    found = eb_of(table, [features[v] for v in order]).harmonized["mean"]
+    np.testing.assert_allclose(found, expected[:, order], rtol=0, atol=1e-10 * SIGMA)
+
+
+@settings(max_examples=15, deadline=None)
+@given(names=st.permutations(["site_01", "site_02", "site_03", "site_04"]))
+def test_row_13_relabelled_batches_change_nothing(
+    table: pd.DataFrame, features: list[str], expected: np.ndarray, eb_fit: bc.Fit, names: list[str]
+) -> None:
+    renamed = dict(zip(eb_fit.moments.batches, names, strict=True))
+    fit = eb_of(table.assign(site=table["site"].map(renamed)), features)
+    np.testing.assert_allclose(fit.harmonized["mean"], expected, rtol=0, atol=1e-10 * SIGMA)
+    gamma = fit.parameters["gamma"].sel(batch=names).values
+    np.testing.assert_allclose(gamma, eb_fit.parameters["gamma"], rtol=0, atol=1e-10 * SIGMA)
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3, 4], [2.5, 10.0, 9.0, -1.0], ["1", "b", "10", ""]], ids=str)
+def test_row_13_labels_of_any_kind_change_nothing(
+    table: pd.DataFrame, features: list[str], expected: np.ndarray, eb_fit: bc.Fit, labels: list[Any]
+) -> None:
+    renamed = dict(zip(eb_fit.moments.batches, labels, strict=True))
+    fit = eb_of(table.assign(site=table["site"].map(renamed)), features)
+    np.testing.assert_allclose(fit.harmonized["mean"], expected, rtol=0, atol=1e-10 * SIGMA)
+
+
+# ---------------------------------------------------------------- row 14: impossible references
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_row_14_moments_with_an_unknown_reference_are_refused(tiny_study: bc.Study, method: Method) -> None:
+    moments = replace(bc.Moments.from_study(tiny_study), reference="site_3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BatchSizeWarning)
+        with pytest.raises(DataError, match="'site_01'.*'site_3'"):
+            bc.fit(moments, method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_row_14_moments_with_a_reference_of_one_scan_are_refused(tiny_study: bc.Study, method: Method) -> None:
+    moments = replace(bc.Moments.from_study(tiny_study), reference="site_03")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BatchSizeWarning)
+        with pytest.raises(DataError, match="one scan in 'site_03'"):
+            bc.fit(moments, method=method)
+
+
+# ---------------------------------------------------------------- row 15: more covariates than scans
+
+
+@pytest.fixture(scope="module")
+def wide_table(table: pd.DataFrame) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    return table.assign(**{f"covariate_{k}": rng.normal(size=len(table)) for k in range(6)})
+
+
+COVARIATES = [f"covariate_{k}" for k in range(6)]
+# Scans of the four sites in turn.
+IN_TURN = [0, 30, 50, 60, 1, 31, 51, 61, 2, 32, 52]
+
+
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.OverlapWarning")
+def test_row_15_more_covariates_than_a_batch_has_scans_are_fine(wide_table: pd.DataFrame, features: list[str]) -> None:
+    fit = eb_of(wide_table, features, COVARIATES)
+    assert fit.moments.scans.min() == 3 and np.isfinite(fit.harmonized["mean"]).all()
+
+
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.OverlapWarning")
+@pytest.mark.parametrize("scans", [6, 9, 10])
+@pytest.mark.parametrize("method", METHODS)
+def test_row_15_more_covariates_than_scans_are_named(
+    wide_table: pd.DataFrame, features: list[str], scans: int, method: Method
+) -> None:
+    # Four batches and six covariates leave nothing of ten scans.
+    rows = wide_table.iloc[IN_TURN[:scans]]
+    study = bc.Study.from_dataframe(rows, batch="site", covariates=COVARIATES, features=features)
+    with pytest.raises(DataError, match=rf"\(4 \+ 6\), found {scans} scans for the covariates 'covariate_0'"):
+        bc.fit(study, method=method)
+
+
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.OverlapWarning")
+def test_row_15_one_scan_more_is_enough(wide_table: pd.DataFrame, features: list[str]) -> None:
+    fit = eb_of(wide_table.iloc[IN_TURN], features, COVARIATES)
+    assert np.isfinite(fit.harmonized["mean"]).all()
+
+
+# ---------------------------------------------------------------- row 17: positive values that become negative
+
+
+@pytest.fixture(scope="module")
+def volumes() -> pd.DataFrame:
+    """A site whose lesions are large and another whose lesions are small; temperatures may be negative."""
+    rng = np.random.default_rng(0)
+    large = np.arange(60) < 40
+    lesion = np.exp(rng.normal(np.where(large, 3.0, 0.0), 1.0)[:, None] + 0.2 * rng.normal(size=(60, 2)))
+    temperature = rng.normal(0, 5, 60) + 10 * large
+    sites = np.where(large, "large", "small")
+    return pd.DataFrame(lesion, columns=["lesion_0", "lesion_1"]).assign(temperature=temperature, site=sites)
+
+
+NAMES_OF_VOLUMES = ["lesion_0", "lesion_1", "temperature"]
+
+
+def test_row_17_negative_values_are_counted_and_named(volumes: pd.DataFrame) -> None:
+    fit = eb_of(volumes, NAMES_OF_VOLUMES, None)
+    with pytest.warns(NegativeValueWarning) as caught:
+        found = fit.harmonized["mean"]
+    lesions = found.sel(feature=["lesion_0", "lesion_1"])
+    count = int((lesions < 0).sum())
+    assert count > 0
+    message = str(caught[0].message)
+    assert message.startswith(f"{count} harmonized values of 2 features that are positive in the table")
+    assert "'lesion_0', 'lesion_1'" in message and "'temperature'" not in message
+    assert "harmonize their logarithms" in message
+
+
+def test_row_17_features_that_are_negative_in_the_table_may_be_so(volumes: pd.DataFrame) -> None:
+    # Any warning would be an error here.
+    logs = volumes.assign(**{name: np.log(volumes[name]) for name in ("lesion_0", "lesion_1")})
+    assert (eb_of(logs, NAMES_OF_VOLUMES, None).harmonized["mean"] < 0).any("obs").all()
+
+
+# ---------------------------------------------------------------- row 19: a chain that did not converge
+
+
+@pytest.fixture(scope="module")
+def too_short(tiny_study: bc.Study) -> tuple[bc.Fit, list[str]]:
+    """A fit of far too few draws, and what its ConvergenceWarnings said."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit = bc.fit(tiny_study, chains=2, draws=20, tune=5, seed=2, progress_bar=False)
+    return fit, [str(item.message) for item in caught if issubclass(item.category, ConvergenceWarning)]
+
+
+def test_row_19_short_run_warns_once_with_the_verdict(too_short: tuple[bc.Fit, list[str]]) -> None:
+    fit, said = too_short
+    assert said == [fit.verdict] and not fit.converged
+
+
+def test_row_19_warning_names_the_worst_parameter(too_short: tuple[bc.Fit, list[str]]) -> None:
+    fit, (said,) = too_short
+    rhat = fit.tree["diagnostics/rhat"].to_dataset()
+    worst = max(rhat.data_vars, key=lambda name: float(rhat[name].max()))
+    place = rhat[worst].isel(rhat[worst].argmax(...))
+    labels = ", ".join(str(place[dim].values) for dim in rhat[worst].dims)
+    assert f"R-hat above 1.02 for '{worst}[{labels}]'" in said
+
+
+def test_row_19_warning_says_what_to_do(too_short: tuple[bc.Fit, list[str]]) -> None:
+    assert "Sample longer (draws, tune), raise target_accept" in too_short[1][0]
+
+
+def test_row_19_verdict_is_in_the_saved_file(too_short: tuple[bc.Fit, list[str]], tmp_path: Path) -> None:
+    too_short[0].save(tmp_path / "fit.nc", data=False)
+    attrs = xr.load_datatree(tmp_path / "fit.nc", engine="h5netcdf").attrs
+    assert (attrs["verdict"], attrs["converged"]) == (too_short[1][0], 0)
+    assert not bc.load(tmp_path / "fit.nc").converged
+
+
+# ---------------------------------------------------------------- row 20: interrupts while writing
+
+
+@pytest.mark.parametrize("what", ["fit", "moments"])
+def test_row_20_interrupt_while_writing_leaves_the_old_file(
+    eb_fit: bc.Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    thing = {"fit": eb_fit, "moments": eb_fit.moments}[what]
+    path = tmp_path / "file.nc"
+    thing.save(path)
+    before = path.read_bytes()
+    whole = xr.DataTree.to_netcdf
+
+    def interrupted(self: xr.DataTree, filepath: Path, **options: Any) -> None:
+        whole(self, filepath, **options)
+        Path(filepath).write_bytes(before[:500])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(xr.DataTree, "to_netcdf", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        thing.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

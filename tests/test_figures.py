@@ -1,0 +1,68 @@
+"""Figures that take minutes: mixing on real tables, cost per scan, and coverage where the truth is known."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks import coverage, mixing, speed
+from benchmarks.tables import TABLES
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def fcon1000(reference_data: Path) -> dict[str, object]:
+    return mixing.measured("fcon1000", TABLES["fcon1000"]())
+
+
+def test_no_draw_diverges_on_fcon1000(fcon1000: dict[str, object]) -> None:
+    assert fcon1000["divergences"] == 0
+
+
+def test_effective_sample_sizes_on_fcon1000(fcon1000: dict[str, object]) -> None:
+    assert fcon1000["ess"] >= 1000
+    assert fcon1000["ess_hyper"] >= 400
+
+
+def test_rhat_on_fcon1000(fcon1000: dict[str, object]) -> None:
+    assert fcon1000["rhat"] <= 1.01
+    assert fcon1000["rhat_hyper"] <= 1.02
+
+
+def test_peak_memory_on_fcon1000(fcon1000: dict[str, object]) -> None:
+    assert fcon1000["peak_gb"] <= 4
+
+
+@pytest.mark.parametrize("name", ["abide1_fs6", "mriqc_abide", "bladderbatch"])
+def test_nuts_mixes_on_real_tables(name: str, reference_data: Path) -> None:
+    found = mixing.measured(name, TABLES[name]())
+    assert found["divergences"] == 0
+    assert max(found["rhat"], found["rhat_hyper"]) <= 1.02
+    assert min(found["ess"], found["ess_hyper"]) >= 400
+
+
+@pytest.mark.parametrize(("features", "scans"), mixing.SMALL)
+def test_nuts_mixes_on_the_smallest_tables(features: int, scans: Sequence[int]) -> None:
+    found = mixing.measured("small", mixing.small_study(features, scans))
+    assert found["divergences"] <= found["draws"] / 1000
+    assert max(found["rhat"], found["rhat_hyper"]) <= 1.02
+
+
+def test_a_gradient_costs_the_same_for_any_number_of_scans() -> None:
+    small, large = speed.gradient_seconds()
+    assert large / small <= 1.2
+
+
+@pytest.fixture(scope="module")
+def simulation() -> pd.DataFrame:
+    return coverage.table(replicates=6)
+
+
+def test_intervals_cover_at_every_site_size(simulation: pd.DataFrame) -> None:
+    assert simulation["coverage"].between(0.86, 0.94).all(), simulation["coverage"]
+
+
+def test_full_bayes_errs_less_than_empirical_bayes_at_every_site_size(simulation: pd.DataFrame) -> None:
+    assert (simulation["nuts"] < simulation["eb"]).all(), simulation

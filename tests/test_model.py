@@ -1,0 +1,175 @@
+"""The model: its forms are one posterior, every prior matters, and it starts where it can be sampled."""
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from pytensor.compile.mode import Mode
+
+import bayescombat as bc
+from bayescombat.identification import estimable
+from bayescombat.moments import Moments
+
+# Interpreted graphs: compiling them would take longer than evaluating them.
+INTERPRETED = Mode(linker="py", optimizer="fast_compile")
+PRIOR_FIELDS = [field.name for field in fields(bc.Priors)]
+
+Point = dict[str, np.ndarray]
+Density = Callable[[Point], tuple[float, dict[str, np.ndarray]]]
+
+
+def small_study(scans: tuple[int, ...] = (12, 7, 5, 1), features: int = 4, covariates: str = "age") -> bc.Study:
+    simulation = bc.datasets.simulate(scans, features=features, seed=3)
+    return bc.Study.from_dataframe(simulation.table, batch="site", covariates=covariates, features=simulation.features)
+
+
+def density(model: pm.Model, extra: pt.TensorVariable | None = None, given: tuple = ()) -> Density:
+    """Return the log-density of the free variables, plus `extra`, and its gradient."""
+    values = list(model.value_vars)
+    total = model.logp() + (0 if extra is None else model.replace_rvs_by_values([extra])[0])
+    outputs = [total, *pytensor.grad(total, values)]
+    function = pytensor.function([*values, *given], outputs, mode=INTERPRETED, on_unused_input="ignore")
+
+    def evaluated(point: Point) -> tuple[float, dict[str, np.ndarray]]:
+        found = function(*(point[variable.name] for variable in [*values, *given]))
+        return float(found[0]), dict(zip([v.name for v in values], found[1:], strict=True))
+
+    return evaluated
+
+
+def random_points(model: pm.Model, count: int = 6) -> list[Point]:
+    """Return points around the start, on the unconstrained scale."""
+    rng = np.random.default_rng(7)
+    start = model.initial_point()
+    return [
+        {name: value + 0.3 * rng.standard_normal(np.shape(value)) for name, value in start.items()}
+        for _ in range(count)
+    ]
+
+
+def assert_equal_up_to_a_constant(one: Density, other: Density, points: list[Point], names: list[str]) -> None:
+    found, expected = [one(point) for point in points], [other(point) for point in points]
+    differences = [a[0] - b[0] for a, b in zip(found, expected, strict=True)]
+    assert np.ptp(differences) <= 1e-8
+    for a, b in zip(found, expected, strict=True):
+        for name in names:
+            scale = np.abs(b[1][name]).max()
+            np.testing.assert_allclose(a[1][name], b[1][name], rtol=1e-6, atol=1e-6 * scale, err_msg=name)
+
+
+def test_moments_with_cell_means_equal_the_textbook_form() -> None:
+    study = small_study()
+    textbook = bc.build_model(study, likelihood="observations")
+    moments = bc.build_model(study, cell_means="explicit")
+    names = [variable.name for variable in textbook.value_vars]
+    assert names == [variable.name for variable in moments.value_vars]
+    assert_equal_up_to_a_constant(density(moments), density(textbook), random_points(textbook), names)
+
+
+def test_integrated_form_and_conditional_draw_equal_the_joint_form() -> None:
+    study = small_study()
+    integrated, joint = bc.build_model(study), bc.build_model(study, cell_means="explicit")
+    moments = estimable(Moments.from_study(study))
+    gamma = pt.matrix("gamma")
+    offset = moments.mean_x[:, 0] - moments.center[0]
+    observed = moments.mean_y - integrated["alpha"] - pt.dot(offset, integrated["beta"].T)
+    noise = (integrated["sigma"] * integrated["delta"]) ** 2 / moments.n
+    prior_mean = integrated["sigma"] * integrated["gamma_mean"][:, None]
+    prior_variance = (integrated["sigma"] * integrated["gamma_sd"][:, None]) ** 2
+    precision = 1 / noise + 1 / prior_variance
+    mean = (observed / noise + prior_mean / prior_variance) / precision
+    conditional = ((pt.log(precision) - precision * (gamma - mean) ** 2) / 2).sum()
+    names = [variable.name for variable in integrated.value_vars]
+    assert_equal_up_to_a_constant(
+        density(integrated, conditional, (gamma,)), density(joint), random_points(joint), names
+    )
+
+
+@pytest.mark.parametrize("field", PRIOR_FIELDS)
+def test_every_prior_field_changes_the_density(field: str) -> None:
+    study = small_study(features=2)
+    priors = bc.Priors()
+    changed = replace(priors, **{field: 1.3 * getattr(priors, field)})
+    first, second = bc.build_model(study, priors), bc.build_model(study, changed)
+    # The start may depend on the priors: both are evaluated at the first one's. So may the parametrisation, which
+    # is why the log-densities of the prior alone, at the same parameters, would not be simpler to compare.
+    point = first.initial_point()
+    logps = [model.compile_logp(mode=INTERPRETED)(point) for model in (first, second)]
+    assert np.isfinite(logps).all()
+    assert logps[0] != logps[1]
+
+
+@pytest.mark.parametrize("field", PRIOR_FIELDS)
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), "1", True])
+def test_priors_must_be_positive_numbers(field: str, value: object) -> None:
+    with pytest.raises(bc.BayesCombatError, match=field):
+        bc.Priors(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("scans", "features", "covariates"),
+    [((12, 7, 3, 1), 4, "age"), ((5, 5), 1, ""), ((1, 1, 2, 40), 3, "age + sex"), ((2, 3, 1, 20), 1, "age")],
+)
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.OverlapWarning")
+def test_start_has_a_finite_density_and_gradient(scans: tuple[int, ...], features: int, covariates: str) -> None:
+    model = bc.build_model(small_study(scans, features, covariates))
+    value, gradient = density(model)(model.initial_point())
+    assert np.isfinite(value)
+    for name, part in gradient.items():
+        assert np.isfinite(part).all(), name
+
+
+@pytest.mark.parametrize("likelihood", ["moments", "observations"])
+def test_every_array_has_named_dims(likelihood: str) -> None:
+    model = bc.build_model(small_study(), likelihood=likelihood)
+    variables = [*model.free_RVs, *model.deterministics, *model.potentials, *model.observed_RVs, *model.data_vars]
+    unnamed = [v.name for v in variables if v.ndim != len(model.named_vars_to_dims.get(v.name, ()))]
+    assert unnamed == []
+
+
+def test_coords_are_the_labels_of_the_study() -> None:
+    study = small_study()
+    model = bc.build_model(study, likelihood="observations")
+    assert {name: list(values) for name, values in model.coords.items()} == {
+        "feature": list(study.features),
+        "batch": list(study.batches),
+        "covariate": ["age"],
+        "direction": [0],
+        "obs": list(study.obs),
+    }
+
+
+def test_features_set_aside_are_not_in_the_model() -> None:
+    simulation = bc.datasets.simulate((12, 7), features=3)
+    study = bc.Study.from_dataframe(
+        simulation.table.assign(zero=0.0), batch="site", features=[*simulation.features, "zero"]
+    )
+    with pytest.warns(bc.FeatureWarning, match="zero"):
+        model = bc.build_model(study)
+    assert list(model.coords["feature"]) == list(simulation.features)
+
+
+def test_textbook_form_predicts_in_feature_units() -> None:
+    study = small_study()
+    model = bc.build_model(study, likelihood="observations")
+    without_batches = pm.do(model, {"gamma": np.zeros((4, 4)), "delta": np.ones((4, 4))})
+    with without_batches:
+        prior = pm.sample_prior_predictive(20, var_names=["y"], random_seed=1, compile_kwargs={"mode": INTERPRETED})
+    drawn = prior["prior_predictive"]["y"]
+    assert drawn.sizes["obs"] == len(study.obs)
+    assert float(np.median(np.abs(drawn - study.y.mean(axis=0)))) < 20 * study.y.std()
+
+
+def test_textbook_form_needs_rows() -> None:
+    with pytest.raises(bc.DataError, match="rows"):
+        bc.build_model(Moments.from_study(small_study()), likelihood="observations")
+
+
+@pytest.mark.parametrize("argument", ["likelihood", "cell_means"])
+def test_unknown_forms_are_refused(argument: str) -> None:
+    with pytest.raises(bc.BayesCombatError, match=argument):
+        bc.build_model(small_study(), **{argument: "other"})
