@@ -1,5 +1,6 @@
 """Did the sampler do its work? Figures per parameter, and one verdict in words."""
 
+import warnings
 from dataclasses import dataclass
 
 import arviz as az
@@ -50,20 +51,24 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int) -> Diagnosis:
     stats : xarray.Dataset
         Sampler statistics, (chain, draw).
     asked : int
-        Draws per chain that were asked for.
+        Draws that were asked for, of all chains together.
 
     Notes
     -----
     Rank-normalised R-hat and effective sample sizes are those of Vehtari et al. (2021), doi:10.1214/20-BA1221; E-BFMI
     is that of Betancourt (2016), arXiv:1604.00695.
     """
-    chains, draws = stats.sizes["chain"], stats.sizes["draw"]
+    chains = stats.sizes["chain"]
+    draws = chains * stats.sizes["draw"]
     known = posterior[[name for name in posterior.data_vars if posterior[name].size]]
-    bulk, tail = az.ess(known, method="bulk"), az.ess(known, method="tail")
-    rhat = az.rhat(known) if chains > 1 else known.isel(chain=0, draw=0, drop=True) * np.nan
-    found = []
+    with warnings.catch_warnings():
+        # The shift and scale of a reference batch never move: their figures are no numbers, and none are needed.
+        warnings.filterwarnings("ignore", "invalid value encountered", RuntimeWarning)
+        bulk, tail = az.ess(known, method="bulk"), az.ess(known, method="tail")
+        rhat = az.rhat(known) if chains > 1 else known.isel(chain=0, draw=0, drop=True) * np.nan
+    found = _not_finite(known)
     if draws < asked:
-        found.append(f"sampling was interrupted after {draws} of {asked} draws per chain")
+        found.append(f"sampling was interrupted after {draws} of {asked} draws")
     if chains < 2:
         found.append("one chain cannot show whether it converged; use four")
     found += _worst("R-hat", rhat, LARGEST_RHAT, above=True)
@@ -77,6 +82,11 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int) -> Diagnosis:
     else:
         verdict = f"Converged: {figures}."
     return Diagnosis(not found, verdict, rhat, bulk, tail)
+
+
+def _not_finite(posterior: xr.Dataset) -> list[str]:
+    broken = [str(name) for name, array in posterior.data_vars.items() if not np.isfinite(array.values).all()]
+    return [f"draws of {listing(broken)} are not finite"] if broken else []
 
 
 def _of_the_sampler(stats: xr.Dataset) -> list[str]:
@@ -115,12 +125,18 @@ def _worst(name: str, values: xr.Dataset, limit: float, above: bool) -> list[str
 
 
 def _figures(rhat: xr.Dataset, bulk: xr.Dataset, tail: xr.Dataset, stats: xr.Dataset) -> str:
-    def extreme(values: xr.Dataset, largest: bool) -> float:
-        flat = np.concatenate([array.values.ravel() for array in values.data_vars.values()])
-        return float(flat.max() if largest else flat.min())
+    def flat(values: xr.Dataset) -> np.ndarray:
+        all_of_them = np.concatenate([array.values.ravel() for array in values.data_vars.values()])
+        return all_of_them[np.isfinite(all_of_them)]
 
-    return (
-        f"R-hat at most {extreme(rhat, True):.3f}, bulk ESS at least {extreme(bulk, False):.0f}, "
-        f"tail ESS at least {extreme(tail, False):.0f}, {int(stats['diverging'].sum())} divergences, "
-        f"E-BFMI at least {_bfmi(stats).min():.2f}"
-    )
+    parts = []
+    if flat(rhat).size:
+        parts.append(f"R-hat at most {flat(rhat).max():.3f}")
+    parts += [
+        f"{name} ESS at least {flat(values).min():.0f}"
+        for name, values in (("bulk", bulk), ("tail", tail))
+        if flat(values).size
+    ]
+    parts.append(f"{int(stats['diverging'].sum())} divergences")
+    parts.append(f"E-BFMI at least {_bfmi(stats).min():.2f}")
+    return ", ".join(parts)

@@ -39,7 +39,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings) -> xr.DataTree
     sampled = sample(build_model(moments, priors), settings)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
-    found = diagnose(posterior, stats, asked=settings.draws)
+    found = diagnose(posterior, stats, asked=settings.draws * settings.chains)
     if not found.converged:
         warn(found.verdict, ConvergenceWarning)
     tree = xr.DataTree.from_dict(
@@ -75,7 +75,10 @@ def by_empirical_bayes(moments: Moments, shrinkage: Shrinkage, mean_only: bool, 
         shrinkage = "none"
     estimates = empirical_bayes(moments, shrinkage, mean_only, sva=compat == "sva")
     converged = bool((estimates.iterations < MOST_ITERATIONS).all())
-    verdict = f"Closed form: at most {estimates.iterations.max()} passes of the fixed point."
+    passes = int(estimates.iterations.max())
+    verdict = f"Estimated: every fixed point stood still after at most {passes} passes."
+    if not passes:
+        verdict = "Estimated in closed form."
     if not converged:
         stuck = np.array(moments.batches)[estimates.iterations == MOST_ITERATIONS]
         verdict = (
@@ -99,9 +102,12 @@ def _warn_of_little_data(moments: Moments, whole_run: bool = False) -> None:
         effect = (
             "As in sva, the whole run is therefore mean-only: no batch's scale is adjusted."
             if whole_run
-            else "Their scale comes from the prior alone, their location from the prior and that scan."
+            else "There the scale comes from the prior alone, the location from the prior and that scan."
         )
-        warn(f"{len(single)} batches have one scan: {listing(single)}. {effect}", BatchSizeWarning)
+        warn(
+            f"One scan in {len(single)} of {len(moments.batches)} batches: {listing(single)}. {effect}",
+            BatchSizeWarning,
+        )
     if len(moments.features) == 1:
         warn(
             f"There is one feature to model, {moments.features[0]!r}: nothing can be pooled across features. "

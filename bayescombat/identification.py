@@ -28,6 +28,7 @@ def estimable(moments: Moments) -> Moments:
         If batch and covariates cannot be told apart.
     """
     _check_size(moments)
+    _check_reference(moments)
     _check_confounding(moments)
     constant = moments.constant
     _warn_set_aside(moments, constant, "constant overall or inside a batch of two or more scans")
@@ -59,6 +60,22 @@ def _check_size(moments: Moments) -> None:
             f"Expected more scans than batches and covariates together ({len(scans)} + {len(moments.covariates)}), "
             f"found {scans.sum()} scans for the covariates {listing(moments.covariates)}. "
             "Leave covariates out or add scans."
+        )
+
+
+def _check_reference(moments: Moments) -> None:
+    reference, batches = moments.reference, moments.batches
+    if reference is None:
+        return
+    if reference not in batches:
+        raise DataError(
+            f"Expected one of the batches {listing(batches)} as reference, found {reference!r}. "
+            "Merge the moments of that batch too, or make every part with another reference."
+        )
+    if moments.scans[batches.index(reference)] < 2:
+        raise DataError(
+            f"Expected a reference batch of at least two scans, found one scan in {reference!r}. Its scale cannot "
+            "be estimated from one scan, so nothing can be brought to it: choose a larger batch."
         )
 
 
@@ -114,7 +131,7 @@ def _warn_set_aside(moments: Moments, mask: np.ndarray, reason: str) -> None:
     if mask.any():
         names = np.array(moments.features, dtype=object)[mask]
         warn(
-            f"{mask.sum()} of {len(mask)} features are {reason}: {listing(names)}. "
-            "They are set aside, returned as they came, and influence nothing else.",
+            f"Set aside {mask.sum()} of {len(mask)} features, {reason}: {listing(names)}. "
+            "What is set aside is returned as it came and influences nothing else.",
             FeatureWarning,
         )

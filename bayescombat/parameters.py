@@ -75,19 +75,22 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     >>> study = bc.Study.from_dataframe(
     ...     simulation.table, batch="site", covariates="age", features=simulation.features
     ... )
-    >>> with bc.build_model(study):
+    >>> with bc.build_model(study, likelihood="observations"):
     ...     prior = pm.sample_prior_predictive(10, random_seed=1)["prior"].to_dataset()
-    >>> bool(abs(bc.identify(prior, study, seed=1)["gamma"].weighted(
-    ...     prior["batch"].copy(data=[20, 10, 5])).mean("batch")).max() < 1e-10)
+    >>> draws = bc.identify(prior, study)
+    >>> share = prior["batch"].copy(data=[20 / 35, 10 / 35, 5 / 35])
+    >>> bool((abs((share * draws["gamma"]).sum("batch") / draws["sigma"]) < 1e-10).all())
     True
     """
     moments = estimable(as_moments(data))
-    missing = [name for name in DIMS if name not in draws and name not in ("gamma", "beta")]
+    optional = {"gamma"} if moments.covariates else {"gamma", "beta"}
+    missing = [name for name in DIMS if name not in draws and name not in optional]
     if missing:
         raise DataError(
             f"Expected draws of a bayescombat model, found none of {listing(missing)}. "
             "Sample bayescombat.build_model(...) and keep its deterministic variables."
         )
+    draws = _ordered(draws, moments)
     parts = []
     streams = np.random.SeedSequence(seed).spawn(draws.sizes["chain"])
     for chain, stream in enumerate(streams):
@@ -101,10 +104,24 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     return _labelled(stacked, moments, leading)
 
 
+def _ordered(draws: xr.Dataset, moments: Moments) -> xr.Dataset:
+    """Return the draws with dims and labels in the order of the moments."""
+    labels = {"feature": moments.features, "batch": moments.batches, "covariate": moments.covariates}
+    wrong = [dim for dim, names in labels.items() if dim in draws.dims and set(draws[dim].values) != set(names)]
+    if wrong:
+        raise DataError(
+            f"Expected draws of the model of these data, found other labels on {listing(wrong)}. "
+            "Give the study or moments that the model was built from."
+        )
+    named = {dim: list(names) for dim, names in labels.items() if dim in draws.dims}
+    return draws.sel(named).transpose("chain", "draw", "batch", "feature", "covariate", ..., missing_dims="ignore")
+
+
 def estimated(estimates: Estimates, moments: Moments) -> xr.Dataset:
     """Return empirical-Bayes estimates, labelled; names and units as those of the draws.
 
-    Shrunken estimates keep the published target: the constraint holds for the unshrunken ones.
+    Shrunken estimates keep the published target. The constraint on gamma holds for the unshrunken ones; that on delta
+    up to their divisors, n - 1 within batches and N overall.
     """
     values = {name: getattr(estimates, name) for name in ("alpha", "beta", "gamma", "delta", "sigma")}
     return _labelled(values | estimates.hyper, moments, {})

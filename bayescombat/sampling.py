@@ -1,5 +1,6 @@
 """pm.Model -> draws, by NUTS on nutpie."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,7 +81,10 @@ def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
         try:
             tree = sampler.wait()
         except KeyboardInterrupt:
-            tree = sampler.abort()
+            with warnings.catch_warnings():
+                # Few draws look to ArviZ as if chains and draws had been confused.
+                warnings.filterwarnings("ignore", "Found chain dimension", UserWarning)
+                tree = sampler.abort()
         except BaseException:
             sampler.cancel()
             raise
@@ -88,14 +92,19 @@ def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
 
 
 def _complete(tree: xr.DataTree) -> xr.DataTree:
-    """Return the draws that every chain has; chains that were interrupted end at different places."""
+    """Return the chains and draws that are whole; chains that were interrupted end at different places.
+
+    Of the ways to cut them to one length, that which keeps most draws is taken.
+    """
     stats = tree["sample_stats"].to_dataset()
     finished = np.isfinite(stats["energy"].values).sum(axis=1)
-    draws = int(finished.min()) if finished.size else 0
+    longest = np.sort(finished)[::-1]
+    draws = int(longest[np.argmax(longest * np.arange(1, len(longest) + 1))]) if len(longest) else 0
     if draws < FEWEST_DRAWS:
         raise KeyboardInterrupt("Interrupted before there were draws to keep.")
-    posterior = tree["posterior"].to_dataset().isel(draw=slice(draws))
-    stats = stats[list(STATISTICS)].isel(draw=slice(draws))
+    kept = {"chain": np.flatnonzero(finished >= draws), "draw": slice(draws)}
+    posterior = tree["posterior"].to_dataset().isel(kept)
+    stats = stats[list(STATISTICS)].isel(kept)
     stats.attrs = {"inference_library": "nutpie"}
     # The name that ArviZ looks for.
     stats["reached_max_treedepth"] = stats["maxdepth_reached"]

@@ -31,6 +31,8 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
                 raise BayesCombatError(f"Expected {name} to be a whole number of at least {least}, found {value!r}.")
+        if self.seed is not None and (not isinstance(self.seed, int) or not 0 <= self.seed < 2**64):
+            raise BayesCombatError(f"Expected seed to be a whole number from 0 to 2**64 - 1, found {self.seed!r}.")
         if self.cores is not None and (not isinstance(self.cores, int) or self.cores < 1):
             raise BayesCombatError(f"Expected cores to be a whole number of at least 1, found {self.cores!r}.")
         if self.target_accept is not None and not 0 < self.target_accept < 1:

@@ -64,9 +64,7 @@ def one_column(values: object, name: str = "age") -> pd.DataFrame:
 # ---------------------------------------------------------------- columns of the design
 
 
-@pytest.mark.parametrize(
-    "formula", ["age + sex", "~ age + sex", " ~age+sex ", "0 + age + sex", "age + sex - 1"]
-)
+@pytest.mark.parametrize("formula", ["age + sex", "~ age + sex", " ~age+sex ", "0 + age + sex", "age + sex - 1"])
 def test_intercept_is_implied_and_removed(formula: str) -> None:
     table = people()
     spec = learn(table, formula)
@@ -310,9 +308,7 @@ def test_row_09_natural_spline_continues_as_natural_splines_do(spline: str) -> N
     table = people()
     formula = f"{spline}(age, df=4, constraints='center')"
     rows = one_column([5.0, 30.0, 95.0])
-    own = (
-        formulaic.model_matrix(formula, table, context={}).model_spec.get_model_matrix(rows).to_numpy()[:, 1:]
-    )
+    own = formulaic.model_matrix(formula, table, context={}).model_spec.get_model_matrix(rows).to_numpy()[:, 1:]
     with pytest.warns(ExtrapolationWarning, match="2 rows have 'age' outside"):
         np.testing.assert_allclose(learn(table, formula).matrix(rows), own, rtol=1e-9, atol=1e-9)
 
@@ -364,9 +360,7 @@ def test_row_09_polynomials_just_replay() -> None:
 def test_row_09_cyclic_splines_wrap() -> None:
     table = one_column(np.linspace(0, 12, 25), "month")
     spec = learn(table, "cc(month, df=4)")
-    np.testing.assert_allclose(
-        spec.matrix(one_column([14.5], "month")), spec.matrix(one_column([2.5], "month"))
-    )
+    np.testing.assert_allclose(spec.matrix(one_column([14.5], "month")), spec.matrix(one_column([2.5], "month")))
 
 
 def test_row_09_an_explicit_extrapolation_stands() -> None:
@@ -389,9 +383,7 @@ def test_row_09_values_beyond_bounds_seen_in_training_are_known() -> None:
 def test_row_09_unseen_level_of_a_column() -> None:
     spec = learn(people(), "age + sex")
     rows = pd.DataFrame({"age": [30.0, 40.0], "sex": ["M", "X"]}, index=["new-1", "new-2"])
-    with pytest.raises(
-        UnseenLevelError, match="'F', 'M' in the covariate 'sex', found 'X' in the rows 'new-2'"
-    ):
+    with pytest.raises(UnseenLevelError, match="'F', 'M' in the covariate 'sex', found 'X' in the rows 'new-2'"):
         spec.matrix(rows)
 
 
@@ -449,9 +441,7 @@ def test_missing_column_is_named_with_a_suggestion(action: str) -> None:
 
 @pytest.mark.parametrize("formula", ["(age", "age +", "age sex", "bs(age", "2 * age"])
 def test_formula_that_cannot_be_parsed_is_shown(formula: str) -> None:
-    with pytest.raises(
-        DataError, match=f"found {re.escape(repr(formula))}, which cannot be parsed"
-    ) as caught:
+    with pytest.raises(DataError, match=f"found {re.escape(repr(formula))}, which cannot be parsed") as caught:
         learn(people(), formula)
     assert "\x1b" not in str(caught.value)
 

@@ -65,7 +65,7 @@ def expected(eb_fit: bc.Fit) -> np.ndarray:
 
 
 def test_row_01_one_scan_batch_is_named(tiny_study: bc.Study) -> None:
-    with pytest.warns(BatchSizeWarning, match="1 batches have one scan: 'site_03'"):
+    with pytest.warns(BatchSizeWarning, match="One scan in 1 of 3 batches: 'site_03'"):
         bc.fit(tiny_study, method="eb")
 
 
@@ -116,7 +116,7 @@ def test_row_04_constant_feature_changes_no_bit_of_the_others(
     table: pd.DataFrame, features: list[str], expected: np.ndarray, kind: str, position: int
 ) -> None:
     names = [*features[:position], "flat", *features[position:]]
-    with pytest.warns(FeatureWarning, match="1 of 9 features are constant .*: 'flat'"):
+    with pytest.warns(FeatureWarning, match="Set aside 1 of 9 features, constant .*: 'flat'"):
         fit = eb_of(table.assign(flat=CONSTANT[kind]), names)
     np.testing.assert_array_equal(fit.harmonized["mean"].sel(feature=features), expected)
 

@@ -156,9 +156,7 @@ def test_public_names_have_examples() -> None:
 def test_pickle_is_imported_nowhere() -> None:
     scripts = [path for path in tracked_files() if path.suffix == ".py"]
     pickling = [
-        path
-        for path in scripts
-        if any({"pickle", "cloudpickle"} & set(name.split(".")) for name in imports(path))
+        path for path in scripts if any({"pickle", "cloudpickle"} & set(name.split(".")) for name in imports(path))
     ]
     assert names_of(pickling) == []
 

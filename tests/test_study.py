@@ -350,18 +350,14 @@ def test_row_11_complex_features_are_refused() -> None:
 def test_row_11_infinite_features_are_named() -> None:
     table = scans()
     table.loc[["scan-2", "scan-5"], "right"] = [np.inf, -np.inf]
-    with pytest.raises(
-        DataError, match="2 infinite cells in the features 'right' and the rows 'scan-2', 'scan-5'"
-    ):
+    with pytest.raises(DataError, match="2 infinite cells in the features 'right' and the rows 'scan-2', 'scan-5'"):
         study_of(table)
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
 def test_row_02_missing_cells_are_counted_and_named(missing: object) -> None:
     table = with_cell("scan-2", "right", missing)
-    with pytest.raises(
-        DataError, match="1 missing cell in the features 'right' and the rows 'scan-2'.*impute"
-    ):
+    with pytest.raises(DataError, match="1 missing cell in the features 'right' and the rows 'scan-2'.*impute"):
         study_of(table)
 
 
@@ -499,9 +495,7 @@ def test_row_16_one_scan_per_subject_is_refused_with_the_reason() -> None:
 
 def test_row_16_repeated_scans_are_not_modelled_yet() -> None:
     table = scans().assign(subject=np.arange(12) // 2)
-    with pytest.raises(
-        DataError, match="12 scans of 6 subjects in 'subject'. Repeated scans are not modelled yet"
-    ):
+    with pytest.raises(DataError, match="12 scans of 6 subjects in 'subject'. Repeated scans are not modelled yet"):
         study_of(table, subject="subject")
 
 

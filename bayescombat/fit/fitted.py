@@ -38,7 +38,7 @@ class Fit:
     >>> fit = bc.fit(study, method="eb")
     >>> fit
     Fit by empirical Bayes: 3 features, 3 batches, 35 scans
-      Closed form: at most 48 passes of the fixed point.
+      Estimated: every fixed point stood still after at most ... passes.
     >>> fit.harmonize(simulation.table.head(2))["mean"].shape
     (2, 3)
     """
