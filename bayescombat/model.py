@@ -219,10 +219,10 @@ def _batch_spreads(
     """Return per-batch prior standard deviations, log-normal across batches."""
     log_start = np.log(start.sd)
     middle, width = float(log_start.mean()), max(float(log_start.std()), spread[0] / 3)
-    log_typical = pm.Normal(f"log_{name}_typical", np.log(typical[0]), typical[1], initval=middle)
+    log_typical = pm.Normal(f"{name}_log_typical", np.log(typical[0]), typical[1], initval=middle)
     between = pm.LogNormal(f"{name}_spread", np.log(spread[0]), spread[1], initval=width)
     weight = _weight(information, width)
-    log_value = _partly_centred(f"log_{name}", log_typical, between, weight, log_start, (middle, width), "batch")
+    log_value = _partly_centred(f"{name}_log", log_typical, between, weight, log_start, (middle, width), "batch")
     return pm.Deterministic(name, pt.exp(log_value), dims="batch")
 
 

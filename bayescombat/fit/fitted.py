@@ -175,6 +175,11 @@ class Fit:
         BayesCombatError
             If the fit has fewer draws, or none since it is an empirical-Bayes estimate.
 
+        Notes
+        -----
+        Given its batch, the features of a scan are modelled as independent. Where they are correlated, averages over
+        features come out surer than they are; single features do not.
+
         Examples
         --------
         See the notebook ``notebooks/quick_start.ipynb``; for a fit by NUTS, ``fit.draws(50).sizes`` has draw, obs and
@@ -195,8 +200,8 @@ class Fit:
         -------
         pandas.DataFrame
             ``scans``; ``shift``, the mean over features of gamma in units of sigma; ``shift_rms``, its root mean
-            square; ``scale``, the geometric mean over features of delta. For NUTS each has its posterior standard
-            deviation beside it, ending in ``_sd``.
+            square, to which the uncertainty of a small batch adds; ``scale``, the geometric mean over features of
+            delta. For NUTS each has its posterior standard deviation beside it, ending in ``_sd``.
 
         Examples
         --------
