@@ -8,7 +8,7 @@ the mean and covariance of p + 2 coefficients.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Draws:
     alpha : ndarray, (draw, feature)
     beta : ndarray, (draw, feature, covariate)
     gamma, delta : ndarray, (draw, batch, feature)
-    center : ndarray, (1 or feature, covariate)
+    center : ndarray, (covariate,)
         The average covariates that alpha refers to.
     target : int, optional
         Position of the batch to harmonize to; None for the pooled target.
@@ -167,15 +167,12 @@ def _interval(affine: _Affine, y: np.ndarray, offset: np.ndarray, probability: f
 
 
 def _features(draws: Draws, block: slice) -> Draws:
-    center = draws.center if len(draws.center) == 1 else draws.center[block]
-    return Draws(
-        draws.alpha[:, block],
-        draws.beta[:, block],
-        draws.gamma[..., block],
-        draws.delta[..., block],
-        center,
-        draws.target,
-        draws.unmoved,
+    return replace(
+        draws,
+        alpha=draws.alpha[:, block],
+        beta=draws.beta[:, block],
+        gamma=draws.gamma[..., block],
+        delta=draws.delta[..., block],
     )
 
 

@@ -17,6 +17,8 @@ SMALLEST_ESS_PER_CHAIN = 100
 LARGEST_SHARE_DIVERGENT = 1 / 1000
 SMALLEST_BFMI = 0.3
 LARGEST_SHARE_TOO_DEEP = 0.05
+# What a reference batch has at zero or one in every draw.
+STILL = ("gamma", "delta", "gamma_mean", "log_delta_mean")
 ADVICE = "Sample longer (draws, tune), raise target_accept, and look at the named parameters before using the fit."
 
 
@@ -41,7 +43,7 @@ class Diagnosis:
     ess_tail: xr.Dataset
 
 
-def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int) -> Diagnosis:
+def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: str | None = None) -> Diagnosis:
     """Judge the draws by R-hat, effective sample sizes, divergences, E-BFMI and tree depth.
 
     Parameters
@@ -52,6 +54,8 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int) -> Diagnosis:
         Sampler statistics, (chain, draw).
     asked : int
         Draws that were asked for, of all chains together.
+    reference : str, optional
+        The reference batch, whose gamma and delta never move.
 
     Notes
     -----
@@ -71,10 +75,11 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int) -> Diagnosis:
         found.append(f"sampling was interrupted after {draws} of {asked} draws")
     if chains < 2:
         found.append("one chain cannot show whether it converged; use four")
-    found += _worst("R-hat", rhat, LARGEST_RHAT, above=True)
+    else:
+        found += _worst("R-hat", rhat, LARGEST_RHAT, True, reference)
     fewest = SMALLEST_ESS_PER_CHAIN * chains
-    found += _worst("bulk effective sample size", bulk, fewest, above=False)
-    found += _worst("tail effective sample size", tail, fewest, above=False)
+    found += _worst("bulk effective sample size", bulk, fewest, False, reference)
+    found += _worst("tail effective sample size", tail, fewest, False, reference)
     found += _of_the_sampler(stats)
     figures = _figures(rhat, bulk, tail, stats)
     if found:
@@ -108,11 +113,16 @@ def _bfmi(stats: xr.Dataset) -> np.ndarray:
     return np.asarray((np.diff(energy, axis=1) ** 2).mean(axis=1) / energy.var(axis=1))
 
 
-def _worst(name: str, values: xr.Dataset, limit: float, above: bool) -> list[str]:
-    """Return a sentence that names the parameters beyond the limit, the worst first; or nothing."""
+def _worst(name: str, values: xr.Dataset, limit: float, above: bool, reference: str | None) -> list[str]:
+    """Return a sentence that names the parameters beyond the limit, the worst first; or nothing.
+
+    A figure that is no number is beyond any limit, except where the reference batch stands still by definition.
+    """
     beyond = []
     for variable, array in values.data_vars.items():
-        flat = array.values.ravel()
+        if variable in STILL and reference is not None:
+            array = array.drop_sel(batch=reference)
+        flat = np.nan_to_num(array.values.ravel(), nan=np.inf if above else 0.0)
         for index in np.flatnonzero(flat > limit if above else flat < limit):
             position = np.unravel_index(index, array.shape)
             place = [str(array[dim].values[i]) for dim, i in zip(array.dims, position, strict=True)]

@@ -56,7 +56,7 @@ class Estimates:
     beta : ndarray, (feature, covariate)
     gamma, delta : ndarray, (batch, feature)
     hyper : dict of ndarray, (batch,)
-        ``gamma_mean, gamma_sd, log_delta_mean, log_delta_sd`` where a prior was used, else empty.
+        ``gamma_mean, gamma_sd, log_delta_mean, log_delta_sd`` of the parametric priors, else empty.
     iterations : ndarray, (batch,)
         Passes of the fixed point; zero where the estimate has a closed form.
     """
@@ -130,7 +130,7 @@ def empirical_bayes(
         for i in range(len(n))
     ]
     gamma, delta2, iterations = (np.array(part) for part in zip(*shrunk, strict=True))
-    hyper = {} if shrinkage == "none" else _hyperparameters(gamma_hat, delta2_hat)
+    hyper = _hyperparameters(gamma_hat, delta2_hat) if shrinkage == "parametric" else {}
     return Estimates(alpha, fit.beta, sigma, sigma * gamma, np.sqrt(delta2), hyper, iterations)
 
 

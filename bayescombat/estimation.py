@@ -39,7 +39,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings) -> xr.DataTree
     sampled = sample(build_model(moments, priors), settings)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
-    found = diagnose(posterior, stats, asked=settings.draws * settings.chains)
+    found = diagnose(posterior, stats, asked=settings.draws * settings.chains, reference=moments.reference)
     if not found.converged:
         warn(found.verdict, ConvergenceWarning)
     tree = xr.DataTree.from_dict(

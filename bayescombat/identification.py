@@ -3,6 +3,7 @@
 import numpy as np
 
 from bayescombat.columns import warn
+from bayescombat.empirical import least_squares
 from bayescombat.errors import ConfoundedDesignError, DataError, FeatureWarning, listing
 from bayescombat.moments import Moments
 
@@ -33,7 +34,7 @@ def estimable(moments: Moments) -> Moments:
     constant = moments.constant
     _warn_set_aside(moments, constant, "constant overall or inside a batch of two or more scans")
     varying = moments.select(~constant)
-    explained = _explained_exactly(varying)
+    explained = _explained(varying)
     _warn_set_aside(varying, explained, "explained exactly by batch and covariates")
     kept = varying.select(~explained)
     if not kept.features:
@@ -116,15 +117,31 @@ def _check_rank(moments: Moments, pooled: np.ndarray) -> None:
     )
 
 
-def _explained_exactly(moments: Moments) -> np.ndarray:
-    """Return which features have no residual variance, (feature,)."""
-    pooled, cross = moments.sxx.sum(axis=0), moments.sxy.sum(axis=0)
-    scale = np.sqrt(np.einsum("fpp->fp", pooled))
-    inverse = np.linalg.inv(pooled / (scale[:, :, None] * scale[:, None, :]))
-    scaled = cross / scale
-    explained = (scaled * (inverse @ scaled[..., None])[..., 0]).sum(axis=-1)
-    total = moments.syy.sum(axis=0)
-    return np.asarray(total - explained <= EXPLAINED * total)
+def _explained(moments: Moments) -> np.ndarray:
+    """Return which features have no residual variance, overall or in a batch of two or more scans, (feature,).
+
+    Raises
+    ------
+    ConfoundedDesignError
+        If that is so of every feature in one batch: a covariate varies in that batch alone.
+    """
+    if not moments.features:
+        return np.zeros(0, dtype=bool)
+    ssr = least_squares(moments).ssr
+    overall = ssr.sum(axis=0) <= EXPLAINED * moments.syy.sum(axis=0)
+    inside = (ssr <= EXPLAINED * moments.syy) & (moments.n >= 2)
+    whole = inside.all(axis=1) & ~overall.all()
+    if whole.any():
+        batch = int(np.flatnonzero(whole)[0])
+        within = np.einsum("bpp->bp", moments.sxx[:, 0])
+        alone = (within[batch] > 0) & (np.delete(within, batch, axis=0) <= NO_VARIATION * within[batch]).all(axis=0)
+        names = np.array(moments.covariates, dtype=object)[alone if alone.any() else within[batch] > 0]
+        raise ConfoundedDesignError(
+            f"Expected covariates that leave residual variance in every batch, found that {listing(names)} explain all "
+            f"of {moments.batches[batch]!r}, whose scale cannot be told. Leave them out, or add scans of that batch or "
+            "of others in which they vary."
+        )
+    return np.asarray(overall | inside.any(axis=0))
 
 
 def _warn_set_aside(moments: Moments, mask: np.ndarray, reason: str) -> None:

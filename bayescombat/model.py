@@ -84,6 +84,9 @@ def build_model(
     are taken from it by an exact change of variables to the constraint of `bayescombat.fit`, which
     `bayescombat.identify` applies to draws of any sampler.
 
+    To sample it by hand: ``pm.sample(init="adapt_diag")``, which starts where the model says; the default of `pm.sample`
+    moves every start at random.
+
     The location and scale model is that of Johnson, Li and Rabinovic (2007), doi:10.1093/biostatistics/kxj037;
     the partially centred parametrisation follows Papaspiliopoulos, Roberts and Sköld (2007),
     doi:10.1214/088342307000000014.
@@ -173,9 +176,9 @@ def _partly_centred(
 ) -> Any:
     """Return a Normal(mean, sd) variable, sampled as itself at weight one and as its z-score at weight zero."""
     start_mean, start_sd = start_prior
-    initial = (start - (1 - weight) * start_mean) / start_sd ** (1 - weight)
+    initial = weight * start_mean + (start - start_mean) / start_sd ** (1 - weight)
     partly = pm.Normal(f"{name}_partly", weight * mean, sd**weight, dims=dims, initval=initial)
-    return (1 - weight) * mean + sd ** (1 - weight) * partly
+    return mean + sd ** (1 - weight) * (partly - weight * mean)
 
 
 def _weight(information: np.ndarray, sd: Any) -> np.ndarray:

@@ -24,7 +24,7 @@ from bayescombat.study import Study
 
 __all__ = ["Moments", "as_moments", "merge"]
 
-ARRAYS = ("n", "mean_x", "sxx", "mean_y", "sxy", "syy")
+ARRAYS = ("n", "mean_x", "sxx", "mean_y", "mean_y_low", "sxy", "syy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,8 @@ class Moments:
         Centred cross-products of the design columns.
     mean_y : ndarray, (batch, feature)
         Means of the features, in feature units.
+    mean_y_low : ndarray, (batch, feature)
+        What `mean_y` loses by rounding: values of 1e6 merge as exactly as those of 1.
     sxy : ndarray, (batch, feature, covariate)
         Centred cross-products of features and design columns.
     syy : ndarray, (batch, feature)
@@ -72,6 +74,7 @@ class Moments:
     mean_x: np.ndarray
     sxx: np.ndarray
     mean_y: np.ndarray
+    mean_y_low: np.ndarray
     sxy: np.ndarray
     syy: np.ndarray
     batches: tuple[str, ...]
@@ -121,7 +124,7 @@ class Moments:
         n = np.array([[len(r)] for r in rows], dtype=float)
         mean_x = np.zeros((n_batch, 1, n_covariate))
         sxx = np.zeros((n_batch, 1, n_covariate, n_covariate))
-        mean_y, syy = np.zeros((n_batch, n_feature)), np.zeros((n_batch, n_feature))
+        mean_y, mean_y_low, syy = (np.zeros((n_batch, n_feature)) for _ in range(3))
         sxy = np.zeros((n_batch, n_feature, n_covariate))
         # Matrix products of another width may round differently: features that will be set aside have
         # products of their own, so that adding one leaves every other number as it was, to the last bit.
@@ -132,18 +135,18 @@ class Moments:
         for i, r in enumerate(rows):
             if not len(r):
                 continue
-            mean_x[i, 0], x = _centred(study.x[r])
+            mean_x[i, 0], _, x = _centred(study.x[r])
             sxx[i, 0] = x.T @ x
-            mean_y[i], y = _centred(study.y[r])
+            mean_y[i], mean_y_low[i], y = _centred(study.y[r])
             syy[i] = (y * y).sum(axis=0)
             for part in parts:
                 sxy[i, part] = np.ascontiguousarray(y[:, part]).T @ x
-        return cls(n, mean_x, sxx, mean_y, sxy, syy, study.batches, study.spec, study.reference)
+        return cls(n, mean_x, sxx, mean_y, mean_y_low, sxy, syy, study.batches, study.spec, study.reference)
 
     def select(self, keep: np.ndarray) -> Self:
         """Return the moments of the features where `keep` (feature,) is true."""
         names = tuple(np.array(self.features, dtype=object)[keep])
-        spread = ("mean_y", "sxy", "syy") if self.n.shape[1] == 1 else ARRAYS
+        spread = ("mean_y", "mean_y_low", "sxy", "syy") if self.n.shape[1] == 1 else ARRAYS
         arrays: dict[str, Any] = {name: np.ascontiguousarray(getattr(self, name)[:, keep]) for name in spread}
         return replace(self, **arrays, spec=replace(self.spec, features=names))
 
@@ -156,6 +159,7 @@ class Moments:
             "mean_x": ("batch", *feature, "covariate"),
             "sxx": ("batch", *feature, "covariate", "covariate_other"),
             "mean_y": ("batch", "feature"),
+            "mean_y_low": ("batch", "feature"),
             "sxy": ("batch", "feature", "covariate"),
             "syy": ("batch", "feature"),
         }
@@ -169,7 +173,9 @@ class Moments:
             "covariate": covariates,
             "covariate_other": covariates,
         }
-        attrs = {"design": self.spec.to_json(), "reference": self.reference or ""}
+        attrs = {"design": self.spec.to_json()}
+        if self.reference is not None:
+            attrs["reference"] = self.reference
         return xr.Dataset({name: (dims[name], values[name]) for name in ARRAYS}, coords, attrs)
 
     @classmethod
@@ -182,7 +188,7 @@ class Moments:
             **values,
             batches=tuple(str(label) for label in data["batch"].values),
             spec=DesignSpec.from_json(data.attrs["design"]),
-            reference=data.attrs["reference"] or None,
+            reference=data.attrs.get("reference"),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -224,7 +230,7 @@ def merge(moments: Sequence[Moments]) -> Moments:
     Returns
     -------
     Moments
-        Over all batches, in the order of their first appearance.
+        Over all batches, in the order of their first appearance, with the reference batch that any of them has.
 
     Raises
     ------
@@ -251,8 +257,14 @@ def merge(moments: Sequence[Moments]) -> Moments:
     first = items[0]
     for other in items[1:]:
         _check_same_design(first, other)
+    references = sorted({item.reference for item in items if item.reference is not None})
+    if len(references) > 1:
+        raise DataError(
+            f"Expected one reference batch, found {listing(references)}. Make every part with the same reference."
+        )
     batches = tuple(dict.fromkeys(label for item in items for label in item.batches))
-    return reduce(_add, [_spread(item, batches) for item in items])
+    merged = reduce(_add, [_spread(item, batches) for item in items])
+    return replace(merged, reference=references[0] if references else None)
 
 
 def _check_same_design(first: Moments, other: Moments) -> None:
@@ -267,21 +279,23 @@ def _check_same_design(first: Moments, other: Moments) -> None:
             f"{listing(differing or ['levels, knots or transforms learned from the table'])}. "
             "Learn the design once and use it for every part."
         )
-    if first.reference != other.reference:
-        raise DataError(
-            f"Expected one reference batch, found {listing([first.reference, other.reference])}. "
-            "Make every part with the same reference."
-        )
 
 
-def _centred(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the column means and the centred columns.
+def _centred(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the column means, what they lose by rounding, and the centred columns.
 
     Columns are measured from their first value, so that a constant column centres to exact zeros.
     """
     shifted = values - values[0]
     mean = shifted.mean(axis=0)
-    return values[0] + mean, shifted - mean
+    return *_exact_sum(values[0], mean), shifted - mean
+
+
+def _exact_sum(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rounded sum and its rounding error (Knuth's two-sum)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
 
 
 def _spread(moments: Moments, batches: tuple[str, ...]) -> Moments:
@@ -299,13 +313,17 @@ def _add(a: Moments, b: Moments) -> Moments:
     n = a.n + b.n
     share = b.n / np.maximum(n, 1)
     between = a.n * share
-    dx, dy = b.mean_x - a.mean_x, b.mean_y - a.mean_y
+    dx = b.mean_x - a.mean_x
+    dy = (b.mean_y - a.mean_y) + (b.mean_y_low - a.mean_y_low)
+    mean_y, mean_y_low = _exact_sum(a.mean_y, share * dy + a.mean_y_low)
     return replace(
         a,
         n=n,
         mean_x=a.mean_x + share[..., None] * dx,
         sxx=a.sxx + b.sxx + between[..., None, None] * dx[..., :, None] * dx[..., None, :],
-        mean_y=a.mean_y + share * dy,
+        # A batch that one side has no scans of keeps the other's mean as it is.
+        mean_y=np.where(a.n == 0, b.mean_y, mean_y),
+        mean_y_low=np.where(a.n == 0, b.mean_y_low, mean_y_low),
         sxy=a.sxy + b.sxy + between[..., None] * dx * dy[..., None],
         syy=a.syy + b.syy + between * dy**2,
     )

@@ -45,7 +45,9 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
         \alpha_v \leftarrow \sum_i w_i m_{iv}, \qquad \sigma_v \leftarrow \sqrt{\sum_i w_i s_{iv}^2}
 
     where :math:`m_{iv} = \alpha_v + \gamma_{iv}` and :math:`s_{iv} = \sigma_v \delta_{iv}`, so that
-    :math:`\sum_i w_i \gamma_{iv} = 0` and :math:`\sum_i w_i \delta_{iv}^2 = 1`. No harmonized value depends on it.
+    :math:`\sum_i w_i \gamma_{iv} = 0` and :math:`\sum_i w_i \delta_{iv}^2 = 1`. The hyper-parameters, whose
+    means sum to zero over the batches in the model, are measured from the same origin and in the same unit as they
+    hold for the expected feature. No harmonized value depends on it.
 
     Parameters
     ----------
@@ -152,11 +154,33 @@ def _constrained(raw: Mapping[str, np.ndarray], moments: Moments) -> dict[str, n
     else:
         reference = moments.batches.index(moments.reference)
         shift, scale = gamma[:, reference], delta[:, reference]
-    return dict(raw) | {
-        "alpha": raw["alpha"] + shift,
-        "gamma": gamma - shift[:, None],
-        "sigma": raw["sigma"] * scale,
-        "delta": delta / scale[:, None],
+    return (
+        dict(raw)
+        | _constrained_population(raw, moments)
+        | {
+            "alpha": raw["alpha"] + shift,
+            "gamma": gamma - shift[:, None],
+            "sigma": raw["sigma"] * scale,
+            "delta": delta / scale[:, None],
+        }
+    )
+
+
+def _constrained_population(raw: Mapping[str, np.ndarray], moments: Moments) -> dict[str, np.ndarray]:
+    """Return the hyper-parameters measured from what the constraint makes zero and one, for a feature as expected."""
+    gamma_mean, log_delta_mean = raw["gamma_mean"], raw["log_delta_mean"]
+    if moments.reference is None:
+        weights = moments.n.sum(axis=1) / moments.n.sum()
+        shift = gamma_mean @ weights
+        log_scale = np.log(np.exp(2 * (log_delta_mean + raw["log_delta_sd"] ** 2)) @ weights) / 2
+    else:
+        reference = moments.batches.index(moments.reference)
+        shift, log_scale = gamma_mean[:, reference], log_delta_mean[:, reference]
+    unit = np.exp(log_scale)[:, None]
+    return {
+        "gamma_mean": (gamma_mean - shift[:, None]) / unit,
+        "gamma_sd": raw["gamma_sd"] / unit,
+        "log_delta_mean": log_delta_mean - log_scale[:, None],
     }
 
 

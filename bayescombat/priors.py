@@ -13,6 +13,7 @@ class Priors:
 
     The standardised scale: a feature is centred at its mean and divided by its residual standard deviation
     within batches (its sigma, nearly), design columns are whitened to unit covariance within batches.
+    Batch means sum to zero, so that one of B of them spreads by sqrt(1 - 1/B) of what is said here.
     A quantity called *median* has a log-normal prior with that median, and the field that ends in *log_sd*
     beside it is the standard deviation of its logarithm.
 

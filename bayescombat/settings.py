@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from numbers import Integral
 from secrets import randbits
 
 from bayescombat.errors import BayesCombatError
@@ -27,14 +28,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check every number."""
-        for name, least in (("draws", FEWEST_DRAWS), ("tune", 1), ("chains", 1)):
+        for name, least in (("draws", FEWEST_DRAWS), ("tune", 1), ("chains", 1), ("cores", 1), ("seed", 0)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            if value is None and name in ("cores", "seed"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) < 2**64:
                 raise BayesCombatError(f"Expected {name} to be a whole number of at least {least}, found {value!r}.")
-        if self.seed is not None and (not isinstance(self.seed, int) or not 0 <= self.seed < 2**64):
-            raise BayesCombatError(f"Expected seed to be a whole number from 0 to 2**64 - 1, found {self.seed!r}.")
-        if self.cores is not None and (not isinstance(self.cores, int) or self.cores < 1):
-            raise BayesCombatError(f"Expected cores to be a whole number of at least 1, found {self.cores!r}.")
+            object.__setattr__(self, name, int(value))
         if self.target_accept is not None and not 0 < self.target_accept < 1:
             raise BayesCombatError(f"Expected target_accept between 0 and 1, found {self.target_accept!r}.")
 

@@ -39,7 +39,9 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], kind: str) -> No
     kind : str
         What the file holds; `read_tree` asks for it.
     """
-    target = Path(path)
+    target = Path(path).expanduser()
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"Expected a folder {str(target.parent)!r} to write into, found none. Make it first.")
     marked = tree.copy()
     marked.attrs |= {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
@@ -58,11 +60,13 @@ def read_tree(path: str | os.PathLike[str], kind: str) -> xr.DataTree:
     FileFormatError
         If the file is not one of ours, holds something else, or is of a newer version.
     """
-    source = Path(path)
+    source = Path(path).expanduser()
     if not source.is_file():
         raise FileNotFoundError(f"Expected a netCDF file of bayescombat at {str(source)!r}, found none.")
     try:
         tree = xr.load_datatree(source, engine="h5netcdf")
+    except PermissionError:
+        raise
     except (OSError, ValueError, KeyError) as error:
         raise FileFormatError(
             f"Expected a netCDF file of bayescombat at {str(source)!r}, found something else ({error})."

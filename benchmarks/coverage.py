@@ -50,7 +50,7 @@ def replicate(seed: int, features: int = 100, **settings: object) -> pd.DataFram
     return rows.groupby(pd.Index(size, name="scans")).mean()
 
 
-def table(replicates: int = 6) -> pd.DataFrame:
+def table(replicates: int = 24) -> pd.DataFrame:
     """Return RMSE in units of sigma and coverage of 90 % intervals, over replicates, by size of site."""
     parts = [replicate(seed) for seed in range(replicates)]
     mean = pd.concat(parts).groupby(level="scans").mean()

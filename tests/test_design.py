@@ -247,10 +247,30 @@ def test_context_of_the_caller_is_not_seen() -> None:
         learn(people(), "I(age * weight)")
 
 
-@pytest.mark.parametrize("formula", ["I(age - age.mean())", "I(age / np.max(age))", "I(age.rank())"])
-def test_formulas_that_need_the_other_rows_are_refused(formula: str) -> None:
+def test_formulas_that_need_the_other_rows_are_refused() -> None:
+    formula = "I(np.where(lag(age) > 0, 1, 0))"
     with pytest.raises(DataError, match=f"{re.escape(formula)}.*change with the rows"):
         learn(people(), formula)
+
+
+@pytest.mark.parametrize(
+    ("formula", "found"),
+    [
+        ("I(age - age.mean())", "age.mean"),
+        ("I(age / np.max(age))", "np.max"),
+        ("I(age.rank())", "age.rank"),
+        ("age + np.savetxt('out', age)", "np.savetxt"),
+        ("age + age.to_csv('out')", "age.to_csv"),
+        ("I(np.add.reduce(age))", "np.add.reduce"),
+    ],
+)
+def test_formulas_that_reach_beyond_arithmetic_are_refused(
+    formula: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"elementwise functions of numpy.*'{re.escape(found)}'"):
+        learn(people(), formula)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_table_is_left_alone() -> None:
@@ -459,7 +479,7 @@ def test_unknown_functions_are_refused(formula: str) -> None:
 
 
 def test_private_attributes_are_refused() -> None:
-    with pytest.raises(DataError, match="no private attributes.*'__class__'"):
+    with pytest.raises(DataError, match="elementwise functions.*'age.__class__'"):
         learn(people(), "I(age.__class__)")
 
 

@@ -192,8 +192,15 @@ def test_draws_that_are_no_numbers_are_not_trusted(posterior: xr.Dataset, stats:
 def test_a_reference_batch_does_not_spoil_the_verdict(posterior: xr.Dataset, stats: xr.Dataset) -> None:
     # The shifts of a reference batch are zero in every draw.
     posterior["gamma"][:, :, 1] = 0.0
-    found = diagnose(posterior, stats, asked=CHAINS * DRAWS)
+    reference = str(posterior["batch"].values[1])
+    found = diagnose(posterior, stats, asked=CHAINS * DRAWS, reference=reference)
     assert found.converged and "nan" not in found.verdict
+
+
+def test_a_parameter_that_never_moves_is_not_trusted(posterior: xr.Dataset, stats: xr.Dataset) -> None:
+    posterior["gamma"][:, :, 1] = 0.0
+    found = "; ".join(reasons(diagnose(posterior, stats, asked=CHAINS * DRAWS)))
+    assert "R-hat above 1.02 for 'gamma[" in found
 
 
 def test_parameters_without_values_are_left_out(posterior: xr.Dataset, stats: xr.Dataset) -> None:

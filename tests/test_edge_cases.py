@@ -586,3 +586,18 @@ def test_row_20_interrupt_while_writing_leaves_the_old_file(
         thing.save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def site_alone_explains(extra: dict[str, object]) -> bc.Study:
+    """A study whose two-scan site is the only one where `dose` varies."""
+    simulation = bc.datasets.simulate((30, 20, 2), features=4, seed=0)
+    table = simulation.table.assign(dose=0.0)
+    table.loc[table.index[-1], "dose"] = 1.0
+    return bc.Study.from_dataframe(table, batch="site", covariates="dose", features=simulation.features, **extra)
+
+
+@pytest.mark.filterwarnings("ignore::bayescombat.errors.OverlapWarning")
+@pytest.mark.parametrize("reference", [None, "site_03"])
+def test_row_06_covariate_that_explains_all_of_one_batch(reference: str | None) -> None:
+    with pytest.raises(ConfoundedDesignError, match="'dose' explain all of 'site_03'"):
+        bc.fit(site_alone_explains({"reference": reference}), method="eb")

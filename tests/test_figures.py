@@ -57,7 +57,7 @@ def test_a_gradient_costs_the_same_for_any_number_of_scans() -> None:
 
 @pytest.fixture(scope="module")
 def simulation() -> pd.DataFrame:
-    return coverage.table(replicates=6)
+    return coverage.table()
 
 
 def test_intervals_cover_at_every_site_size(simulation: pd.DataFrame) -> None:

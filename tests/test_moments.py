@@ -49,6 +49,7 @@ def assert_same_moments(found: bc.Moments, expected: bc.Moments, tolerance: floa
         "mean_x": np.abs(expected.mean_x),
         "sxx": sd_x[..., :, None] * sd_x[..., None, :],
         "mean_y": np.abs(expected.mean_y),
+        "mean_y_low": np.abs(expected.mean_y),
         "sxy": sd_y[..., None] * sd_x,
         "syy": expected.syy,
     }
@@ -186,3 +187,19 @@ def test_scans_of_one_batch_cannot_be_fitted() -> None:
     only = parts_of(study, data, data["site"].to_numpy())[0]
     with pytest.raises(bc.DataError, match="at least two batches"):
         bc.fit(only, method="eb")
+
+
+def test_moments_of_another_site_take_on_the_reference(tmp_path: object) -> None:
+    data = table()
+    study = study_of(data, reference="b")
+    parts = parts_of(study, data, data["site"].to_numpy())
+    merged = bc.merge([bc.Moments.from_study(study), *parts])
+    assert merged.reference == "b"
+
+
+def test_moments_with_a_feature_axis_harmonize_as_the_compact_ones() -> None:
+    data = table()
+    moments = bc.Moments.from_study(study_of(data))
+    full = replace(moments, **{name: np.repeat(getattr(moments, name), 4, axis=1) for name in ("n", "mean_x", "sxx")})
+    expected, found = (bc.fit(item, method="eb").harmonize(data)["mean"] for item in (moments, full))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)

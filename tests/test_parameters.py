@@ -119,10 +119,24 @@ def test_cell_means_and_scales_stay_as_they_are(
     xr.testing.assert_allclose(cell_scales(found), cell_scales(loose_draws), rtol=1e-12)
 
 
-def test_slopes_and_hyperparameters_stay_as_they_are(loose_draws: xr.Dataset, study: bc.Study) -> None:
+def test_slopes_and_spreads_of_scales_stay_as_they_are(loose_draws: xr.Dataset, study: bc.Study) -> None:
     found = bc.identify(loose_draws, study)
-    for name in ("beta", *HYPERPARAMETERS):
+    for name in ("beta", "log_delta_sd"):
         np.testing.assert_array_equal(found[name], loose_draws[name])
+
+
+def test_hyperparameters_have_the_origin_and_unit_of_the_effects(loose_draws: xr.Dataset, study: bc.Study) -> None:
+    found = bc.identify(loose_draws, study)
+    weights = xr.DataArray(np.bincount(study.codes) / len(study.codes), dims="batch")
+    assert abs((weights * found["gamma_mean"]).sum("batch")).max() < 1e-12
+    expected_square = np.exp(2 * (found["log_delta_mean"] + found["log_delta_sd"] ** 2))
+    np.testing.assert_allclose((weights * expected_square).sum("batch"), 1, rtol=1e-12)
+
+
+def test_hyperparameters_are_zero_at_the_reference(loose_draws: xr.Dataset, study_to_a_reference: bc.Study) -> None:
+    found = bc.identify(loose_draws, study_to_a_reference).sel(batch=study_to_a_reference.reference)
+    assert not found["gamma_mean"].any()
+    assert not found["log_delta_mean"].any()
 
 
 def test_draws_under_the_constraint_stay_as_they_are(draws: xr.Dataset, study: bc.Study) -> None:

@@ -19,6 +19,7 @@ SECONDS_TO_IMPORT = 5.0
 ARRAYS_ONLY = {
     "empirical": {"pandas", "pymc", "pytensor", "xarray"},
     "moments": {"pymc", "pytensor"},
+    "standard": {"pandas", "pymc", "pytensor", "xarray"},
     "adjust": {"pymc", "pytensor"},
 }
 

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from ..errors import DataError, listing
+from bayescombat.errors import DataError, listing
 
 type Array = NDArray[np.float64]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import formulaic
+import numpy as np
 from formulaic.transforms import TRANSFORMS
 
 from bayescombat.columns import text_label
@@ -17,6 +18,7 @@ __all__ = ["ParsedFormula", "formula_text", "parse"]
 QUOTED = re.compile(r"`([^`]*)`")
 # Q() would read a column by a text that the parser does not see; backticks do the same openly.
 FUNCTIONS = frozenset(TRANSFORMS) - {"Q"}
+ROUNDING = frozenset({"clip", "round", "where"})
 GROUPING = frozenset({"C", "hashed"})
 MARKUP = re.compile("\x1b\\[[0-9;]*m|[\u29da\u29db]")
 
@@ -166,10 +168,24 @@ def _names(expression: str, formula: str) -> tuple[list[str], bool]:
             f"{listing(unknown)}.{suggestion(unknown[0], FUNCTIONS)} Write numpy's as np.sqrt; quote column "
             "names with backticks; compute anything else into a column of the table first."
         )
-    hidden = [node.attr for node in nodes if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
-    if hidden:
-        raise DataError(f"Expected no private attributes in the formula {formula!r}, found {listing(hidden)}.")
+    # A formula is stored in files: nothing in it may reach beyond arithmetic.
+    other = [ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute) and not _is_elementwise(node)]
+    if other:
+        raise DataError(
+            f"Expected elementwise functions of numpy such as np.log in the formula {formula!r}, found "
+            f"{listing(other)}. center(), scale(), poly() and splines remember their table; compute anything else into "
+            "a column of the table first."
+        )
     return list(_read(nodes)), bool(GROUPING & set(calls))
+
+
+def _is_elementwise(node: ast.Attribute) -> bool:
+    """Tell whether an attribute is numpy's function of single values, as in ``np.log``, or one of the contrasts."""
+    if not isinstance(node.value, ast.Name) or node.attr.startswith("_"):
+        return False
+    if node.value.id == "contr":
+        return True
+    return node.value.id == "np" and (node.attr in ROUNDING or isinstance(getattr(np, node.attr, None), np.ufunc))
 
 
 def _read(nodes: list[ast.AST]) -> Iterator[str]:

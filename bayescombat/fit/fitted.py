@@ -112,7 +112,9 @@ class Fit:
         Parameters
         ----------
         data : pandas.DataFrame or Study
-            Any rows of any of the fitted batches.
+            Any rows of any of the fitted batches: a table with the columns that the study was made of (features that
+            were set aside included), or a study of the same design. If the study came from arrays, the table's columns
+            are ``batch`` and the names of features and covariates.
         target : str, optional
             The batch t to harmonize to, whose rows stay as they are. By default the study's reference batch, or the
             pooled average (:math:`\gamma_t = 0, \delta_t = 1`).
@@ -234,8 +236,9 @@ class Fit:
         path : path-like
             An older file there is replaced once the new one is complete.
         data : bool
-            Whether the file holds the fitted rows. Without them it can be given away: it holds parameters and moments,
-            and harmonizes rows that it is given.
+            Whether the file holds the fitted rows. Without them it holds parameters and moments, and harmonizes rows
+            that it is given. Mind what moments tell: those of a site of one scan are that scan, those of a few scans
+            come close to them.
         """
         tree = self.tree.copy()
         if not data:

@@ -50,7 +50,7 @@ def harmonized_dataset(
         whole = np.zeros_like(study.y) if name == "sd" else study.y.copy()
         whole[:, kept] = values
         data[name] = (("obs", "feature"), whole, {"units": "feature units"})
-    attrs: dict[str, str | float] = {"target": target or moments.reference or "pooled"}
+    attrs: dict[str, str | float] = {"target": _target_name(target, moments)}
     if adjusted.sd is not None:
         attrs["probability"] = probability
     return xr.Dataset(data, _coords(study, kept), attrs)
@@ -69,7 +69,7 @@ def harmonized_draws(
     y = np.ascontiguousarray(study.y[:, kept])
     values[:, :, kept] = adjusted_draws(_draws(parameters, moments, target, every), y, study.x, study.codes)
     coords = _coords(study, kept) | {"draw": every}
-    attrs = {"units": "feature units", "long_name": "harmonized value"}
+    attrs = {"units": "feature units", "long_name": "harmonized value", "target": _target_name(target, moments)}
     return xr.DataArray(values, coords, ("draw", "obs", "feature"), "harmonized", attrs)
 
 
@@ -100,13 +100,20 @@ def _draws(
         count = int(np.prod(array.shape[: len(leading)]))
         return np.asarray(array.reshape(count, *array.shape[len(leading) :])[every])
 
-    center = moments.center
-    if len(center) > 1:
-        center = center[_modelled(parameters, moments)]
     at = None if target is None else _position(target, moments.batches)
     unmoved = at if moments.reference is None or at is not None else moments.batches.index(moments.reference)
     alpha, beta, gamma, delta = (stacked(name) for name in ("alpha", "beta", "gamma", "delta"))
-    return Draws(alpha, beta, gamma, delta, center, at, unmoved)
+    center = moments.center
+    common = center.mean(axis=0)
+    if len(center) > 1:
+        # With missing cells each feature has an average of its own: measure them all from one.
+        alpha = alpha + ((common - center[_modelled(parameters, moments)]) * beta).sum(axis=-1)
+    return Draws(alpha, beta, gamma, delta, common, at, unmoved)
+
+
+def _target_name(target: object, moments: Moments) -> str:
+    name = moments.reference if target is None else text_label(target)
+    return "pooled" if name is None else name
 
 
 def _position(target: object, batches: tuple[str, ...]) -> int:
