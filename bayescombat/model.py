@@ -84,8 +84,7 @@ def build_model(
     are taken from it by an exact change of variables to the constraint of `bayescombat.fit`, which
     `bayescombat.identify` applies to draws of any sampler.
 
-    To sample it by hand: ``pm.sample(init="adapt_diag")``, which starts where the model says; the default of `pm.sample`
-    moves every start at random.
+    `bayescombat.fit` starts chains exactly where the model says; `pm.sample` moves every start at random.
 
     The location and scale model is that of Johnson, Li and Rabinovic (2007), doi:10.1093/biostatistics/kxj037;
     the partially centred parametrisation follows Papaspiliopoulos, Roberts and Sköld (2007),
