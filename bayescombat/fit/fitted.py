@@ -184,8 +184,12 @@ class Fit:
 
         Examples
         --------
-        See the notebook ``notebooks/quick_start.ipynb``; for a fit by NUTS, ``fit.draws(50).sizes`` has draw, obs and
-        feature.
+        >>> import bayescombat as bc
+        >>> simulation = bc.datasets.simulate((20, 10, 5), features=3)
+        >>> study = bc.Study.from_dataframe(simulation.table, batch="site", features=simulation.features)
+        >>> fit = bc.fit(study, chains=2, draws=800, seed=1, progress_bar=False)
+        >>> fit.draws(50).sizes
+        Frozen({'draw': 50, 'obs': 35, 'feature': 3})
         """
         if self.method != "nuts":
             raise BayesCombatError(
