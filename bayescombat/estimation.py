@@ -5,6 +5,7 @@ PyMC and nutpie are imported only where they are used, so that empirical Bayes s
 
 import json
 from dataclasses import asdict
+from typing import get_args
 
 import numpy as np
 import xarray as xr
@@ -13,9 +14,9 @@ from bayescombat.columns import warn
 from bayescombat.empirical import MOST_ITERATIONS, Shrinkage, empirical_bayes
 from bayescombat.errors import (
     BatchSizeWarning,
-    BayesCombatError,
     ConvergenceWarning,
     PoolingWarning,
+    check_choice,
     listing,
 )
 from bayescombat.moments import Moments
@@ -24,8 +25,6 @@ from bayescombat.priors import Priors
 from bayescombat.settings import Settings
 
 __all__ = ["by_empirical_bayes", "by_nuts"]
-
-SHRINKAGES = ("parametric", "nonparametric", "none")
 
 
 def by_nuts(moments: Moments, priors: Priors, settings: Settings) -> xr.DataTree:
@@ -63,12 +62,8 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings) -> xr.DataTree
 
 def by_empirical_bayes(moments: Moments, shrinkage: Shrinkage, mean_only: bool, compat: str | None) -> xr.DataTree:
     """Return the estimates from the moments of estimable features."""
-    if shrinkage not in SHRINKAGES:
-        raise BayesCombatError(
-            f"Expected shrinkage to be one of {', '.join(map(repr, SHRINKAGES))}, found {shrinkage!r}."
-        )
-    if compat not in (None, "sva"):
-        raise BayesCombatError(f"Expected compat to be 'sva' or None, found {compat!r}.")
+    check_choice("shrinkage", shrinkage, get_args(Shrinkage))
+    check_choice("compat", compat, ("sva", None))
     settings = {"shrinkage": shrinkage, "mean_only": mean_only, "compat": compat}
     _warn_of_little_data(moments, whole_run=compat == "sva" and not mean_only)
     if len(moments.features) == 1:

@@ -8,13 +8,13 @@ for scan j of batch i and feature v.  All forms share one prior; they differ in 
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayescombat.errors import BayesCombatError, DataError
+from bayescombat.errors import DataError, check_choice
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments, as_moments
 from bayescombat.priors import Priors
@@ -101,8 +101,8 @@ def build_model(
     >>> sorted(model.coords)
     ['batch', 'covariate', 'direction', 'feature']
     """
-    _check_choice("likelihood", likelihood, ("moments", "observations"))
-    _check_choice("cell_means", cell_means, ("integrated", "explicit"))
+    check_choice("likelihood", likelihood, get_args(Likelihood))
+    check_choice("cell_means", cell_means, get_args(CellMeans))
     if likelihood == "observations" and not isinstance(data, Study):
         raise DataError(
             "Expected a Study for likelihood='observations', found moments, which hold no rows. "
@@ -111,7 +111,7 @@ def build_model(
     moments = estimable(as_moments(data))
     standard = standardise(moments)
     priors = priors or Priors()
-    start = starting_point(moments, standard, priors)
+    start = starting_point(standard, priors)
     coords = {
         "feature": list(moments.features),
         "batch": list(moments.batches),
@@ -133,11 +133,6 @@ def build_model(
         else:
             _moments_alone(population, standard)
     return model
-
-
-def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise BayesCombatError(f"Expected {name} to be one of {', '.join(map(repr, known))}, found {value!r}.")
 
 
 def _population(priors: Priors, start: Start) -> Population:

@@ -27,6 +27,8 @@ class Standardised:
 
     Parameters
     ----------
+    fit : LeastSquares
+        The fixed-effects fit that centre and unit come from, in feature units.
     location, scale : ndarray, (feature,)
         Centre and unit of every feature, in feature units.
     center : ndarray, (1 or feature, covariate)
@@ -39,6 +41,7 @@ class Standardised:
     sxy : ndarray, (batch, feature, covariate)
     """
 
+    fit: LeastSquares
     location: np.ndarray
     scale: np.ndarray
     center: np.ndarray
@@ -99,6 +102,7 @@ def standardise(moments: Moments) -> Standardised:
     root = fit.whitener
     transposed = root.swapaxes(1, 2)
     return Standardised(
+        fit=fit,
         location=location,
         scale=scale,
         center=fit.center,
@@ -112,11 +116,11 @@ def standardise(moments: Moments) -> Standardised:
     )
 
 
-def starting_point(moments: Moments, standard: Standardised, priors: Priors) -> Start:
+def starting_point(standard: Standardised, priors: Priors) -> Start:
     """Estimate every parameter from the moments, with care for batches of one to three scans."""
-    fit = least_squares(moments)
+    fit = standard.fit
     n = np.broadcast_to(standard.n, fit.ssr.shape)
-    log_scale, log_noise = _log_scales(fit, standard, n)
+    log_scale, log_noise = _log_scales(standard, n)
     scales = _effects(log_scale, log_noise, priors, "log_delta")
     mean = (fit.cell_mean - standard.location) / standard.scale
     noise = np.exp(2 * (scales.level + scales.effect)) / n
@@ -126,14 +130,14 @@ def starting_point(moments: Moments, standard: Standardised, priors: Priors) -> 
     return Start(beta, shifts, scales)
 
 
-def _log_scales(fit: LeastSquares, standard: Standardised, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _log_scales(standard: Standardised, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each cell's log standard deviation and its sampling variance, infinite for a single scan."""
-    total, used = n.sum(axis=0), len(n) + fit.beta.shape[1]
+    total, used = n.sum(axis=0), len(n) + standard.fit.beta.shape[1]
     # Each batch pays its share of the slopes' degrees of freedom.
     freedom = (n - 1) * (total - used) / (total - len(n))
     usable = freedom > 0
     half = np.where(usable, freedom, 1) / 2
-    squares = np.where(usable, fit.ssr / standard.scale**2, 1)
+    squares = np.where(usable, standard.fit.ssr / standard.scale**2, 1)
     estimate = (np.log(squares / 2) - digamma(half)) / 2
     return np.where(usable, estimate, 0.0), np.where(usable, polygamma(1, half) / 4, np.inf)
 

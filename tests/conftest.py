@@ -25,6 +25,14 @@ def study(simulation: bc.datasets.Simulation) -> bc.Study:
 
 
 @pytest.fixture(scope="session")
+def study_to_a_reference(simulation: bc.datasets.Simulation) -> bc.Study:
+    """The study of `simulation`, with site_02 as reference."""
+    return bc.Study.from_dataframe(
+        simulation.table, batch="site", covariates="age + sex", features=simulation.features, reference="site_02"
+    )
+
+
+@pytest.fixture(scope="session")
 def nuts_fit(study: bc.Study) -> bc.Fit:
     """The one fit by NUTS that converges: 2 chains of 1,000 draws, without any warning."""
     return bc.fit(study, chains=2, tune=500, draws=1000, seed=1, progress_bar=False)

@@ -154,17 +154,6 @@ def test_rows_of_the_target_keep_every_bit_in_draws(nuts_fit: bc.Fit, study: bc.
 
 
 @pytest.fixture(scope="module")
-def study_to_a_reference(simulation: bc.datasets.Simulation) -> bc.Study:
-    return bc.Study.from_dataframe(
-        simulation.table,
-        batch="site",
-        covariates="age + sex",
-        features=simulation.features,
-        reference="site_02",
-    )
-
-
-@pytest.fixture(scope="module")
 def fits_to_a_reference(nuts_fit: bc.Fit, study_to_a_reference: bc.Study) -> dict[str, bc.Fit]:
     """Both estimators with a reference batch; the draws are those of `nuts_fit` under the other constraint."""
     eb = bc.fit(study_to_a_reference, method="eb")

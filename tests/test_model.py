@@ -115,7 +115,7 @@ def test_every_prior_field_changes_the_density(field: str, monkeypatch: pytest.M
     changed = replace(priors, **{field: 1.3 * getattr(priors, field)})
     # The start and the parametrisation lean on the priors as well: both models are given the same ones.
     moments = estimable(Moments.from_study(study))
-    start = starting_point(moments, standardise(moments), priors)
+    start = starting_point(standardise(moments), priors)
     monkeypatch.setattr("bayescombat.model.starting_point", lambda *_: start)
     first, second = bc.build_model(study, priors), bc.build_model(study, changed)
     point = first.initial_point()

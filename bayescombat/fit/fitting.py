@@ -2,13 +2,13 @@
 
 import json
 import os
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
 
 from bayescombat.empirical import Shrinkage
-from bayescombat.errors import BayesCombatError
+from bayescombat.errors import BayesCombatError, check_choice
 from bayescombat.estimation import by_empirical_bayes, by_nuts
 from bayescombat.fit.fitted import Fit, Method
 from bayescombat.identification import estimable
@@ -170,8 +170,7 @@ def load(path: str | os.PathLike[str]) -> Fit:
 
 
 def _check_method(method: str, priors: Priors | None, settings: Settings, eb: tuple[str, bool, str | None]) -> None:
-    if method not in ("nuts", "eb"):
-        raise BayesCombatError(f"Expected method to be 'nuts' or 'eb', found {method!r}.")
+    check_choice("method", method, get_args(Method))
     if method == "nuts" and eb != ("parametric", False, None):
         raise BayesCombatError(
             "Expected only arguments of method='nuts', found shrinkage, mean_only or compat, which belong to "
