@@ -2,9 +2,10 @@ r"""The harmonization equation, the one formula that both estimators share. Arra
 
 .. math:: y^* = \alpha + x'\beta + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
 
-with :math:`\gamma_t = 0, \delta_t = 1` for the pooled target.  For one draw it is affine in (1, x, y) with coefficients
-that depend on batch and feature alone, so the posterior mean and standard deviation of any number of scans follow from
-the mean and covariance of p + 2 coefficients.
+with :math:`\gamma_t = 0, \delta_t = 1` for the pooled target; with several batch variables :math:`\gamma_i` is the
+sum and :math:`\delta_i` the product over the levels that a scan has.  For one draw it is affine in (1, x, y) with
+coefficients that depend on batch and feature alone, so the posterior mean and standard deviation of any number of
+scans follow from the mean and covariance of p + 2 coefficients.
 """
 
 from collections.abc import Iterator
@@ -28,21 +29,26 @@ class Draws:
     alpha : ndarray, (draw, feature)
     beta : ndarray, (draw, feature, covariate)
     gamma, delta : ndarray, (draw, batch, feature)
+    sigma : ndarray, (draw, feature)
     center : ndarray, (covariate,)
         The average covariates that alpha refers to.
-    target : int, optional
-        Position of the batch to harmonize to; None for the pooled target.
-    unmoved : int, optional
-        Position of the batch whose values are what they are harmonized to.
+    target : tuple of int, optional
+        Positions of the levels to harmonize to, one of each batch variable; None for the pooled target.
+    unmoved : tuple of int, optional
+        Positions of the levels whose scans keep their values.
+    log : bool
+        Whether values are logarithms; results are then on the natural scale.
     """
 
     alpha: np.ndarray
     beta: np.ndarray
     gamma: np.ndarray
     delta: np.ndarray
+    sigma: np.ndarray
     center: np.ndarray
-    target: int | None = None
-    unmoved: int | None = None
+    target: tuple[int, ...] | None = None
+    unmoved: tuple[int, ...] | None = None
+    log: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +70,7 @@ class _Affine:
     coefficients: np.ndarray
 
 
-def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, codes: np.ndarray, probability: float = 0.9) -> Adjusted:
+def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, probability: float = 0.9) -> Adjusted:
     """Harmonize scans of known batches.
 
     Parameters
@@ -72,59 +78,99 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, codes: np.ndarray, probab
     draws : Draws
         Parameters.
     y : ndarray, (obs, feature)
-        Values, in feature units.
+        Values on the scale that was modelled; what is missing (NaN) stays so.
     x : ndarray, (obs, covariate)
         Design columns.
-    codes : ndarray of int, (obs,)
-        Positions of the scans' batches.
+    levels : ndarray of int, (obs, variable)
+        Positions of the scans' levels.
     probability : float
         Of the central interval between lower and upper.
     """
     many = len(draws.alpha) > 1
     # Rows of the batch that is the target keep their values.
-    mean, lower, upper, sd = y.copy(), y.copy(), y.copy(), np.zeros_like(y)
+    mean = np.exp(y) if draws.log else y.copy()
+    lower, upper, sd = (mean.copy(), mean.copy(), np.where(np.isnan(y), np.nan, 0.0)) if many else (mean,) * 3
     # A product of coefficients needs several arrays of its size.
     for block in _blocks(y.shape[1], 10 * draws.beta[:, 0].size + 20 * len(draws.alpha)):
         some = _features(draws, block)
-        for batch, rows in _rows(codes):
-            if batch == draws.unmoved:
+        for place, rows in _rows(levels):
+            if place == draws.unmoved:
                 continue
-            affine, values, offset = _affine(some, batch), y[rows, block], x[rows] - some.center
-            mean[rows, block], sd[rows, block] = _mean_and_sd(affine, values, offset)
-            if many:
-                lower[rows, block], upper[rows, block] = _interval(affine, values, offset, probability)
+            affine, values, offset = _affine(some, place), y[rows, block], x[rows] - some.center
+            if not many:
+                only = _mean(affine, values, offset)
+                mean[rows, block] = np.exp(only) if draws.log else only
+                continue
+            lower[rows, block], upper[rows, block], *moments = _summary(affine, values, offset, probability, draws.log)
+            mean[rows, block], sd[rows, block] = moments if draws.log else _mean_and_sd(affine, values, offset)
     return Adjusted(mean, sd, lower, upper) if many else Adjusted(mean)
 
 
-def adjusted_draws(draws: Draws, y: np.ndarray, x: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return one harmonized table per draw, (draw, obs, feature)."""
+def adjusted_draws(
+    draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """Return one harmonized table per draw, (draw, obs, feature); with a generator, missing values are drawn too."""
     out = np.empty((len(draws.alpha), *y.shape))
     for block in _blocks(y.shape[1], 4 * len(draws.alpha) * len(y)):
         some = _features(draws, block)
-        for batch, rows in _rows(codes):
-            if batch == draws.unmoved:
-                out[:, rows, block] = y[rows, block]
-                continue
-            values = _applied(_affine(some, batch), y[rows, block], x[rows] - some.center)
-            out[:, rows, block] = np.moveaxis(values, 2, 0)
+        for place, rows in _rows(levels):
+            values, offset = y[rows, block], x[rows] - some.center
+            if place == draws.unmoved:
+                found = np.repeat(values[..., None], len(draws.alpha), axis=-1)
+            else:
+                found = _applied(_affine(some, place), values, offset)
+            if rng is not None:
+                holes = np.isnan(values)
+                found[holes] = _predicted(some, offset, holes, rng)
+            out[:, rows, block] = np.moveaxis(np.exp(found) if draws.log else found, 2, 0)
     return out
 
 
-def _affine(draws: Draws, batch: int) -> _Affine:
-    """Return the coefficients of one batch, (draw, feature, covariate + 2).
+def _predicted(draws: Draws, offset: np.ndarray, holes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw harmonized values of new scans from their posterior predictive, (hole, draw)."""
+    row, feature = np.nonzero(holes)
+    gamma, delta = _of_target(draws)
+    mean = (draws.alpha + gamma)[:, feature] + np.einsum("hp,dhp->dh", offset[row], draws.beta[:, feature])
+    return np.asarray((mean + (delta * draws.sigma)[:, feature] * rng.standard_normal(mean.shape)).T)
+
+
+def _of_target(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+    """Return the shift and the scale of the target, (draw, feature)."""
+    if draws.target is None:
+        return np.zeros_like(draws.alpha), np.ones_like(draws.alpha)
+    return _of(draws, draws.target)
+
+
+def _of(draws: Draws, place: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the shift and the scale of scans with these levels, (draw, feature)."""
+    at = list(place)
+    return draws.gamma[:, at].sum(axis=1), draws.delta[:, at].prod(axis=1)
+
+
+def _affine(draws: Draws, place: tuple[int, ...]) -> _Affine:
+    """Return the coefficients of scans with these levels, (draw, feature, covariate + 2).
 
     Features are measured from the middle of their batch and of the target, so that values around 1e6 keep
     their digits.
     """
-    alpha, gamma = draws.alpha, draws.gamma[:, batch]
-    ratio, shift = 1 / draws.delta[:, batch], np.zeros_like(alpha)
-    if draws.target is not None:
-        ratio, shift = draws.delta[:, draws.target] * ratio, draws.gamma[:, draws.target]
+    alpha = draws.alpha
+    gamma, delta = _of(draws, place)
+    shift, scale = _of_target(draws)
+    ratio = scale / delta
     origin = alpha.mean(axis=0)
     middle = origin + (gamma + (alpha - origin)).mean(axis=0)
     constant = (alpha - origin) + shift + ratio * (middle - alpha - gamma)
     slopes = draws.beta * (1 - ratio)[..., None]
     return _Affine(origin, middle, np.concatenate([constant[..., None], slopes, ratio[..., None]], axis=-1))
+
+
+def _mean(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Return the mean over the draws, (obs, feature)."""
+    mean = affine.coefficients.mean(axis=0)
+    values = (y - affine.middle) * mean[:, -1]
+    values += offset @ mean[:, 1:-1].T
+    values += affine.origin + mean[:, 0]
+    return np.asarray(values)
 
 
 def _mean_and_sd(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -136,8 +182,7 @@ def _mean_and_sd(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> tuple[np
     away = y - affine.middle
     variance = np.einsum("op,oq,fpq->of", known, known, covariance[:, :-1, :-1], optimize=True)
     variance += 2 * away * (known @ covariance[:, :-1, -1].T) + away**2 * covariance[:, -1, -1]
-    values = affine.origin + (known @ mean[:, :-1].T + away * mean[:, -1])
-    return values, np.sqrt(np.maximum(variance, 0))
+    return _mean(affine, y, offset), np.sqrt(np.maximum(variance, 0))
 
 
 def _applied(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -154,16 +199,21 @@ def _parts(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return coefficients[..., 0], coefficients[..., 1:-1], coefficients[..., -1]
 
 
-def _interval(affine: _Affine, y: np.ndarray, offset: np.ndarray, probability: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounds of the central interval, from at most a thousand evenly spaced draws."""
+def _summary(
+    affine: _Affine, y: np.ndarray, offset: np.ndarray, probability: float, log: bool
+) -> tuple[np.ndarray, ...]:
+    """Return the bounds of the central interval, mean and sd, from at most a thousand evenly spaced draws."""
     step = -(-len(affine.coefficients) // MOST_DRAWS_FOR_QUANTILES)
     thinned = _Affine(affine.origin, affine.middle, affine.coefficients[::step])
     tails = [(1 - probability) / 2, (1 + probability) / 2]
-    lower, upper = np.empty_like(y), np.empty_like(y)
+    lower, upper, mean, sd = (np.empty_like(y) for _ in range(4))
     for rows in _blocks(len(y), 4 * y.shape[1] * len(thinned.coefficients)):
         values = _applied(thinned, y[rows], offset[rows])
+        if log:
+            np.exp(values, out=values)
+            mean[rows], sd[rows] = values.mean(axis=-1), values.std(axis=-1, ddof=1)
         lower[rows], upper[rows] = np.quantile(values, tails, axis=-1, overwrite_input=True)
-    return lower, upper
+    return lower, upper, mean, sd
 
 
 def _features(draws: Draws, block: slice) -> Draws:
@@ -173,12 +223,15 @@ def _features(draws: Draws, block: slice) -> Draws:
         beta=draws.beta[:, block],
         gamma=draws.gamma[..., block],
         delta=draws.delta[..., block],
+        sigma=draws.sigma[:, block],
     )
 
 
-def _rows(codes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    for batch in np.unique(codes):
-        yield int(batch), np.flatnonzero(codes == batch)
+def _rows(levels: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+    """Yield the scans of every combination of levels."""
+    places, codes = np.unique(levels, axis=0, return_inverse=True)
+    for code, place in enumerate(places):
+        yield tuple(place.tolist()), np.flatnonzero(codes == code)
 
 
 def _blocks(total: int, each: int) -> Iterator[slice]:

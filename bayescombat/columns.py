@@ -16,6 +16,7 @@ from bayescombat.errors import BayesCombatWarning, DataError, listing, suggestio
 
 __all__ = [
     "as_table",
+    "cells",
     "inferred",
     "is_numeric",
     "labels",
@@ -118,7 +119,10 @@ def inferred(values: pd.Series) -> pd.Series:
     """Return a column of Python objects as the type that its values have; other columns as they are."""
     if values.dtype != object:
         return values
-    return values.where(values.notna(), np.nan).infer_objects()
+    there = values.notna()
+    if pd.api.types.is_bool_dtype(values[there].infer_objects().dtype) and not there.all():
+        return values.where(there, None).astype("boolean")
+    return values.where(there, np.nan).infer_objects()
 
 
 def is_numeric(values: pd.Series) -> bool:
@@ -209,18 +213,19 @@ def measurements(table: pd.DataFrame, features: Sequence[str]) -> np.ndarray:
     Returns
     -------
     ndarray of float64, (obs, feature)
-        C-contiguous, sharing no memory with the table; in feature units.
+        C-contiguous, sharing no memory with the table; in feature units, NaN where a cell is missing (NaN,
+        None or pandas.NA).
 
     Raises
     ------
     DataError
-        If a column holds no real numbers, an infinity or a missing cell.
+        If a column holds anything but real numbers, or an infinity.
 
     Examples
     --------
-    >>> measurements(pd.DataFrame({"a": [1, 2], "b": [True, False]}), ["b", "a"])
-    array([[1., 1.],
-           [0., 2.]])
+    >>> measurements(pd.DataFrame({"a": [1, None], "b": [True, False]}), ["b", "a"])
+    array([[ 1.,  1.],
+           [ 0., nan]])
     """
     frame = table.loc[:, list(features)]
     objects = [name for name in features if frame[name].dtype == object]
@@ -233,24 +238,34 @@ def measurements(table: pd.DataFrame, features: Sequence[str]) -> np.ndarray:
             f"{listing(other)}. Convert them with pandas.to_numeric, or leave them out of the features."
         )
     values = np.array(frame.to_numpy(dtype=np.float64, na_value=np.nan), order="C")
-    infinite, missing = np.isinf(values), np.isnan(values)
+    infinite = np.isinf(values)
     if infinite.any():
         raise DataError(
-            f"Expected finite measurements, found {_cells(infinite, 'infinite', frame)}. "
+            f"Expected finite measurements, found {cells(infinite, 'infinite', features, frame.index)}. "
             "Drop these rows or features, or put right how they were computed."
-        )
-    if missing.any():
-        raise DataError(
-            f"Expected a measurement in every cell, found {_cells(missing, 'missing', frame)}. Missing "
-            "cells are not modelled yet: drop these rows or features, or impute them and say so."
         )
     return values
 
 
-def _cells(bad: np.ndarray, kind: str, frame: pd.DataFrame) -> str:
-    """Say how many cells these are, and in which features and rows."""
+def cells(bad: np.ndarray, kind: str, features: Sequence[str], rows: pd.Index) -> str:
+    """Say how many cells these are, and in which features and rows.
+
+    Parameters
+    ----------
+    bad : ndarray of bool, (obs, feature)
+        The cells.
+    kind : str
+        What they are.
+    features : sequence of str, (feature,)
+    rows : pandas.Index, (obs,)
+
+    Examples
+    --------
+    >>> cells(np.eye(2) > 0, "infinite", ["left", "right"], pd.Index(["scan-0", "scan-1"]))
+    "2 infinite cells in the features 'left', 'right' and the rows 'scan-0', 'scan-1'"
+    """
     count = int(bad.sum())
     return (
         f"{count} {kind} cell{'s' if count > 1 else ''} in the features "
-        f"{listing(frame.columns[bad.any(axis=0)])} and the rows {listing(frame.index[bad.any(axis=1)])}"
+        f"{listing(np.array(features, dtype=object)[bad.any(axis=0)])} and the rows {listing(rows[bad.any(axis=1)])}"
     )

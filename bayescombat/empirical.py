@@ -2,7 +2,9 @@
 
 The published algorithm is that of Johnson, Li and Rabinovic (2007), doi:10.1093/biostatistics/kxj037, as the
 R package sva runs it.  Residuals sum to zero within each batch, so the sizes, means and sums of squares of the
-batches are all that it needs of the data.
+batches are all that it needs of the data.  Where cells are missing, every feature is fitted to the scans that it was
+observed in.  With several batch variables the least squares are joint and additive, the log scales likewise, and each
+variable's levels are shrunken as batches are.
 """
 
 from dataclasses import dataclass
@@ -11,22 +13,36 @@ from typing import Literal
 import numpy as np
 from scipy.special import digamma, logsumexp, polygamma
 
+from bayescombat.additive import Additive
 from bayescombat.moments import Moments
 
-__all__ = ["Estimates", "LeastSquares", "Shrinkage", "empirical_bayes", "least_squares"]
+__all__ = [
+    "Estimates",
+    "Hats",
+    "LeastSquares",
+    "Shrinkage",
+    "empirical_bayes",
+    "least_squares",
+    "products_of_covariates",
+    "shrunken",
+]
 
 Shrinkage = Literal["parametric", "nonparametric", "none"]
 TOLERANCE = 1e-12
 SVA_TOLERANCE = 1e-4
 MOST_ITERATIONS = 10_000
+# Degrees of freedom below which residuals tell nothing of a scale.
+LEAST_FREEDOM = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class LeastSquares:
-    """The fixed-effects fit: one mean per batch and feature, common slopes.
+    """The fixed-effects fit: additive effects of the batch variables' levels, common slopes.
 
     Parameters
     ----------
+    additive : Additive
+        The levels, weighted by observed scans.
     center : ndarray, (1 or feature, covariate)
         Average covariates over all scans.
     beta : ndarray, (feature, covariate)
@@ -39,11 +55,29 @@ class LeastSquares:
         ``(x - center) @ whitener`` has unit covariance within batches.
     """
 
+    additive: Additive
     center: np.ndarray
     beta: np.ndarray
     cell_mean: np.ndarray
     ssr: np.ndarray
     whitener: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Hats:
+    """Unshrunken estimates of the levels' effects, in units of sigma, (batch, feature).
+
+    Parameters
+    ----------
+    gamma, delta2 : ndarray, (batch, feature)
+        Shifts and squared scales.
+    n : ndarray, (batch, 1 or feature)
+        Observed scans.
+    """
+
+    gamma: np.ndarray
+    delta2: np.ndarray
+    n: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,21 +104,48 @@ class Estimates:
     iterations: np.ndarray
 
 
-def least_squares(moments: Moments) -> LeastSquares:
-    """Fit one mean per batch and feature, and common slopes, by ordinary least squares."""
-    n, center = moments.n, moments.center
+def products_of_covariates(moments: Moments) -> tuple[Additive, np.ndarray, np.ndarray]:
+    """Return the levels, what they leave of the batches' covariate means, and the products of all that they leave.
+
+    Returns
+    -------
+    additive : Additive
+        The levels, weighted by observed scans.
+    left : ndarray, (batch, 1 or feature, covariate)
+        What levels do not explain of the means: zero with one batch variable.
+    products : ndarray, (1 or feature, covariate, covariate)
+        Cross-products of the design columns that tell of the slopes.
+    """
+    additive = Additive(moments.positions, moments.n)
     pooled = moments.sxx.sum(axis=0)
+    if not additive.crossed or not moments.covariates:
+        return additive, np.zeros_like(moments.mean_x), pooled
+    offset = np.where((moments.n > 0)[..., None], moments.mean_x - moments.center, 0.0)
+    left = offset - np.stack([additive.fitted(column) for column in np.moveaxis(offset, -1, 0)], axis=-1)
+    return additive, left, pooled + np.einsum("cfp,cfq->fpq", moments.n[..., None] * left, left)
+
+
+def least_squares(moments: Moments) -> LeastSquares:
+    """Fit additive effects of the levels, and common slopes, by ordinary least squares."""
+    n, center, seen = moments.n, moments.center, moments.n > 0
+    additive, left, pooled = products_of_covariates(moments)
+    cross = moments.sxy.sum(axis=0)
+    if additive.crossed:
+        unexplained = moments.mean_y - additive.fitted(moments.mean_y)
+        cross = cross + (n[..., None] * left * unexplained[..., None]).sum(axis=0)
     scale = np.sqrt(np.einsum("fpp->fp", pooled))
     correlation = pooled / (scale[:, :, None] * scale[:, None, :])
     root = np.linalg.inv(np.linalg.cholesky(correlation)).swapaxes(1, 2) / scale[:, :, None]
-    beta = (root @ (root.swapaxes(1, 2) @ moments.sxy.sum(axis=0)[..., None]))[..., 0]
+    beta = (root @ (root.swapaxes(1, 2) @ cross[..., None]))[..., 0]
     offset = moments.mean_x - center
-    cell_mean = moments.mean_y - (offset * beta).sum(axis=-1)
+    cell_mean = np.where(seen, moments.mean_y - (offset * beta).sum(axis=-1), 0.0)
     explained = (moments.sxx @ beta[..., None])[..., 0]
-    ssr = moments.syy - (beta * (2 * moments.sxy - explained)).sum(axis=-1)
-    freedom = np.maximum(n.sum(axis=0) - len(n) - len(moments.covariates), 1)
-    whitener = root * np.sqrt(freedom)[:, None, None]
-    return LeastSquares(center, beta, cell_mean, np.maximum(ssr, 0), whitener)
+    ssr = np.maximum(moments.syy - (beta * (2 * moments.sxy - explained)).sum(axis=-1), 0)
+    if additive.crossed:
+        fitted = additive.fitted(cell_mean)
+        cell_mean, ssr = fitted, ssr + n * (cell_mean - fitted) ** 2
+    freedom = np.maximum((n - seen * additive.leverage()).sum(axis=0) - len(moments.covariates), 1)
+    return LeastSquares(additive, center, beta, cell_mean, ssr, root * np.sqrt(freedom)[:, None, None])
 
 
 def empirical_bayes(
@@ -104,58 +165,127 @@ def empirical_bayes(
         Reproduce the quirks of the R package sva.
     """
     fit = least_squares(moments)
-    n = moments.n
-    scans = moments.scans
-    weights = n / n.sum(axis=0)
-    reference = None if moments.reference is None else moments.batches.index(moments.reference)
-    if reference is None:
-        alpha = (weights * fit.cell_mean).sum(axis=0)
-        sigma = np.sqrt(fit.ssr.sum(axis=0) / n.sum(axis=0))
-    else:
-        alpha = fit.cell_mean[reference]
-        sigma = np.sqrt(fit.ssr[reference] / n[reference])
-    gamma_hat = (fit.cell_mean - alpha) / sigma
-    single = np.broadcast_to(n < 2, gamma_hat.shape)
-    if sva and (scans < 2).any():
+    if sva and (moments.scans < 2).any():
         mean_only = True
-    delta2_hat = np.where(single | mean_only, 1.0, fit.ssr / (np.maximum(n - 1, 1) * sigma**2))
-    # sva's mean-only shrinks as if every batch had one scan.
-    size = np.ones_like(n) if sva and mean_only and shrinkage == "parametric" else n
-    shrunk = [
-        _shrink(
-            gamma_hat[i], delta2_hat[i], size[i], shrinkage, fixed_scale=mean_only or bool(single[i].all()), sva=sva
-        )
-        if i != reference
-        else (np.zeros_like(alpha), np.ones_like(alpha), 0)
-        for i in range(len(n))
-    ]
-    gamma, delta2, iterations = (np.array(part) for part in zip(*shrunk, strict=True))
-    hyper = _hyperparameters(gamma_hat, delta2_hat) if shrinkage == "parametric" else {}
+    alpha, sigma, hats = _unshrunken(moments, fit, sva)
+    gamma, delta2, hyper, iterations = shrunken(hats, shrinkage, mean_only, sva)
+    if moments.reference is not None:
+        at = moments.levels.positions([moments.reference])[0]
+        gamma[at], delta2[at], iterations[at] = 0.0, 1.0, 0
     return Estimates(alpha, fit.beta, sigma, sigma * gamma, np.sqrt(delta2), hyper, iterations)
 
 
-def _shrink(
-    gamma_hat: np.ndarray, delta2_hat: np.ndarray, n: np.ndarray, shrinkage: Shrinkage, fixed_scale: bool, sva: bool
-) -> tuple[np.ndarray, np.ndarray, int]:
+def shrunken(
+    hats: Hats, shrinkage: Shrinkage, mean_only: bool, sva: bool = False
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]:
+    """Return gamma, delta squared (batch, feature), hyper-parameters and the passes (batch,); see `empirical_bayes`."""
+    n = np.broadcast_to(hats.n, hats.gamma.shape)
+    told = (n >= 2) & np.isfinite(hats.delta2) & (not mean_only)
+    delta2_hat = np.where(told, hats.delta2, 1.0)
+    # sva's mean-only shrinks as if every batch had one scan.
+    size = np.minimum(n, 1) if sva and mean_only and shrinkage == "parametric" else n
+    levels = [_Level(*parts) for parts in zip(hats.gamma, delta2_hat, size, n > 0, told, strict=True)]
+    found = [_shrink(level, shrinkage, sva) for level in levels]
+    gamma, delta2, iterations = (np.array(part) for part in zip(*found, strict=True))
+    return gamma, delta2, _hyperparameters(levels) if shrinkage == "parametric" else {}, iterations
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """Unshrunken estimates of one batch, (feature,): `seen` where it has scans, `told` where these tell of scale."""
+
+    gamma: np.ndarray
+    delta2: np.ndarray
+    n: np.ndarray
+    seen: np.ndarray
+    told: np.ndarray
+
+    def shifts(self) -> tuple[float, float]:
+        """Return mean and variance over the features of what is seen of gamma."""
+        return _mean_and_variance(self.gamma[self.seen])
+
+    def scales(self) -> tuple[float, float]:
+        """Return mean and variance over the features of what is told of delta squared."""
+        return _mean_and_variance(self.delta2[self.told]) if self.told.any() else (1.0, 0.0)
+
+
+def _mean_and_variance(values: np.ndarray) -> tuple[float, float]:
+    return float(values.mean()), float(values.var(ddof=1)) if len(values) > 1 else 0.0
+
+
+def _unshrunken(moments: Moments, fit: LeastSquares, sva: bool) -> tuple[np.ndarray, np.ndarray, Hats]:
+    """Return alpha, sigma and the levels' effects before shrinkage."""
+    additive, n = fit.additive, moments.n
+    holes = (n != moments.scans[:, None]).any()
+    # sva weights batches by all scans, and takes a variance with one degree of freedom less, if any cell is missing.
+    weights = moments.scans[:, None] / moments.scans.sum() if sva else additive.share()
+    lost = 1 if sva and holes else 0
+    origin, gamma = additive.effects(fit.cell_mean)
+    alpha, variance = (weights * fit.cell_mean).sum(axis=0), fit.ssr.sum(axis=0) / (n.sum(axis=0) - lost)
+    if moments.reference is not None and not additive.crossed:
+        at = moments.batches.index(moments.reference)
+        alpha, variance = fit.cell_mean[at], fit.ssr[at] / (n[at] - lost)
+    gamma, delta2 = gamma + (origin - alpha), _scales(fit, variance)
+    if moments.reference is not None and additive.crossed:
+        levels = moments.levels
+        at, owner = levels.positions([moments.reference])[0], np.repeat(np.arange(len(levels.sizes)), levels.sizes)
+        alpha, gamma = origin + gamma[at].sum(axis=0), gamma - gamma[at[owner]]
+        variance, delta2 = variance * delta2[at].prod(axis=0), delta2 / delta2[at[owner]]
+    sigma = np.sqrt(variance)
+    return alpha, sigma, Hats(gamma / sigma, delta2, additive.size)
+
+
+def _scales(fit: LeastSquares, variance: np.ndarray) -> np.ndarray:
+    """Return the levels' squared scales (level, feature), NaN where nothing tells of them.
+
+    With several variables log scales add up: each variable's are fitted to the squares given the others', in turn,
+    and have the same average over the scans.
+    """
+    additive = fit.additive
+    indicator = additive.indicator
+    freedom = np.maximum(additive.weight - additive.leverage(), 0) * (additive.weight > 0)
+    total = indicator.T @ freedom
+    told = np.broadcast_to((total >= LEAST_FREEDOM) & (additive.size >= 2), (len(total), fit.ssr.shape[1]))
+    squares = fit.ssr / variance
+    if not additive.crossed:
+        return np.where(told, squares / np.where(total > 0, total, 1), np.nan)
+    scales = np.ones((len(total), fit.ssr.shape[1]))
+    columns = additive.positions.T
+    for _ in range(MOST_ITERATIONS):
+        before = scales.copy()
+        for k, column in enumerate(columns):
+            mine = np.unique(column)
+            others = np.delete(scales[additive.positions], k, axis=1).prod(axis=1)
+            found = indicator[:, mine].T @ (squares / others) / np.where(total > 0, total, 1)[mine]
+            scales[mine] = np.where(told[mine], found, 1.0)
+        levels = [np.unique(column) for column in columns]
+        averages = [(additive.size[mine] * scales[mine]).sum(axis=0) / freedom.sum(axis=0) for mine in levels]
+        for mine, average in zip(levels, averages, strict=True):
+            scales[mine] *= np.prod(averages, axis=0) ** (1 / len(levels)) / average
+        if np.abs(scales / before - 1).max() <= TOLERANCE:
+            break
+    return np.where(told, scales, np.nan)
+
+
+def _shrink(level: _Level, shrinkage: Shrinkage, sva: bool) -> tuple[np.ndarray, np.ndarray, int]:
     """Return gamma, delta squared and the number of passes for one batch, all (feature,)."""
     if shrinkage == "none":
-        return gamma_hat, delta2_hat, 0
+        return np.where(level.seen, level.gamma, 0.0), level.delta2, 0
     if shrinkage == "nonparametric":
-        gamma, delta2 = _nonparametric(gamma_hat, delta2_hat, n)
-        return gamma, np.ones_like(delta2) if fixed_scale else delta2, 0
-    mean, variance = gamma_hat.mean(), gamma_hat.var(ddof=1)
-    if fixed_scale:
-        return (variance * n * gamma_hat + mean) / (variance * n + 1), delta2_hat, 0
-    return _fixed_point(gamma_hat, delta2_hat, n, mean, variance, sva)
+        gamma, delta2 = _nonparametric(level)
+        return gamma, delta2 if level.told.any() else np.ones_like(delta2), 0
+    mean, variance = level.shifts()
+    if not level.told.any():
+        return (variance * level.n * level.gamma + mean) / (variance * level.n + 1), level.delta2, 0
+    return _fixed_point(level, mean, variance, sva)
 
 
-def _fixed_point(
-    gamma_hat: np.ndarray, delta2_hat: np.ndarray, n: np.ndarray, mean: float, variance: float, sva: bool
-) -> tuple[np.ndarray, np.ndarray, int]:
+def _fixed_point(level: _Level, mean: float, variance: float, sva: bool) -> tuple[np.ndarray, np.ndarray, int]:
     """Alternate the conditional means of gamma and delta squared until they stand still."""
-    m, v = delta2_hat.mean(), delta2_hat.var(ddof=1)
-    within = (n - 1) * delta2_hat
-    gamma, delta2 = gamma_hat, delta2_hat
+    n, gamma_hat = level.n, np.where(level.seen, level.gamma, mean)
+    m, v = level.scales()
+    within = np.where(level.told, (n - 1) * level.delta2, 0.0)
+    gamma, delta2 = gamma_hat, np.where(level.told, level.delta2, m)
     iteration = 0
     while iteration < MOST_ITERATIONS:
         iteration += 1
@@ -178,32 +308,35 @@ def _fixed_point(
     return gamma, delta2, iteration
 
 
-def _nonparametric(gamma_hat: np.ndarray, delta2_hat: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _nonparametric(level: _Level) -> tuple[np.ndarray, np.ndarray]:
     """Average the other features' estimates by how well they explain this feature (log-sum-exp)."""
-    size = np.broadcast_to(n, gamma_hat.shape)
+    source = level.told if level.told.any() else level.seen
+    gamma_hat, delta2_hat, size = level.gamma, level.delta2, level.n
     log_delta2 = np.log(delta2_hat)
-    within = (size - 1) * delta2_hat
+    within = np.where(level.told | ~level.told.any(), np.maximum(size - 1, 0) * delta2_hat, 0.0)
     gamma, delta2 = np.empty_like(gamma_hat), np.empty_like(delta2_hat)
     for g in range(len(gamma_hat)):
         squares = within[g] + size[g] * (gamma_hat[g] - gamma_hat) ** 2
-        log_weight = -(size[g] * log_delta2 + squares / delta2_hat) / 2
-        log_weight[g] = -np.inf
+        log_weight = np.where(source, -(size[g] * log_delta2 + squares / delta2_hat) / 2, -np.inf)
+        if source.sum() > source[g]:
+            log_weight[g] = -np.inf
         weight = np.exp(log_weight - logsumexp(log_weight))
         gamma[g], delta2[g] = weight @ gamma_hat, weight @ delta2_hat
     return gamma, delta2
 
 
-def _hyperparameters(gamma_hat: np.ndarray, delta2_hat: np.ndarray) -> dict[str, np.ndarray]:
+def _hyperparameters(levels: list[_Level]) -> dict[str, np.ndarray]:
     """Return what the priors say of gamma and of log delta, per batch, in units of sigma."""
-    m, v = delta2_hat.mean(axis=1), delta2_hat.var(axis=1, ddof=1)
+    gamma_mean, gamma_variance = np.array([level.shifts() for level in levels]).T
+    m, v = np.array([level.scales() for level in levels]).T
     point = v <= 0
     # Any variance will do where the prior is a point: what follows from it is not used.
     shape = 2 + m**2 / np.where(point, 1, v)
     log_mean = np.where(point, np.log(m), np.log(m * (shape - 1)) - digamma(shape)) / 2
     log_sd = np.where(point, 0.0, np.sqrt(polygamma(1, shape))) / 2
     return {
-        "gamma_mean": gamma_hat.mean(axis=1),
-        "gamma_sd": gamma_hat.std(axis=1, ddof=1),
+        "gamma_mean": gamma_mean,
+        "gamma_sd": np.sqrt(gamma_variance),
         "log_delta_mean": log_mean,
         "log_delta_sd": log_sd,
     }

@@ -4,17 +4,22 @@ PyMC and nutpie are imported only where they are used, so that empirical Bayes s
 """
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import get_args
+from functools import partial
+from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
 
+from bayescombat.additive import Additive
 from bayescombat.columns import warn
 from bayescombat.empirical import MOST_ITERATIONS, Shrinkage, empirical_bayes
 from bayescombat.errors import (
     BatchSizeWarning,
+    BayesCombatError,
     ConvergenceWarning,
+    FeatureWarning,
     PoolingWarning,
     check_choice,
     listing,
@@ -24,7 +29,17 @@ from bayescombat.parameters import estimated, identify
 from bayescombat.priors import Priors
 from bayescombat.settings import Settings
 
-__all__ = ["by_empirical_bayes", "by_nuts"]
+__all__ = ["Estimator", "again", "by_empirical_bayes", "by_nuts"]
+
+type Estimator = Callable[[Moments], xr.DataTree]
+
+
+def again(attrs: Mapping[Any, Any]) -> Estimator:
+    """Return the estimator whose settings stand in the attributes of a fit's tree."""
+    settings = json.loads(attrs["settings"])
+    if attrs["method"] == "nuts":
+        return partial(by_nuts, priors=Priors(**json.loads(attrs["priors"])), settings=Settings(**settings))
+    return partial(by_empirical_bayes, **settings)
 
 
 def by_nuts(moments: Moments, priors: Priors, settings: Settings) -> xr.DataTree:
@@ -64,6 +79,11 @@ def by_empirical_bayes(moments: Moments, shrinkage: Shrinkage, mean_only: bool, 
     """Return the estimates from the moments of estimable features."""
     check_choice("shrinkage", shrinkage, get_args(Shrinkage))
     check_choice("compat", compat, ("sva", None))
+    if compat == "sva" and len(moments.levels.active) > 1:
+        raise BayesCombatError(
+            f"Expected one batch variable for compat='sva', found {listing(moments.levels.active)}: sva knows one. "
+            "Leave compat out, or give one variable."
+        )
     settings = {"shrinkage": shrinkage, "mean_only": mean_only, "compat": compat}
     _warn_of_little_data(moments, whole_run=compat == "sva" and not mean_only)
     if len(moments.features) == 1:
@@ -75,7 +95,7 @@ def by_empirical_bayes(moments: Moments, shrinkage: Shrinkage, mean_only: bool, 
     if not passes:
         verdict = "Estimated in closed form."
     if not converged:
-        stuck = np.array(moments.batches)[estimates.iterations == MOST_ITERATIONS]
+        stuck = np.array(moments.levels.labels)[estimates.iterations == MOST_ITERATIONS]
         verdict = (
             f"The fixed point of {listing(stuck)} still moves after {MOST_ITERATIONS} passes. "
             "Look for features on the edge of being constant, or use method='nuts'."
@@ -92,7 +112,9 @@ def by_empirical_bayes(moments: Moments, shrinkage: Shrinkage, mean_only: bool, 
 
 
 def _warn_of_little_data(moments: Moments, whole_run: bool = False) -> None:
-    single = np.array(moments.batches)[moments.scans == 1]
+    labels = np.array(moments.levels.labels)
+    scans = Additive(moments.positions, moments.scans[:, None]).size[:, 0]
+    single = labels[scans == 1]
     if len(single):
         effect = (
             "As in sva, the whole run is therefore mean-only: no batch's scale is adjusted."
@@ -100,12 +122,30 @@ def _warn_of_little_data(moments: Moments, whole_run: bool = False) -> None:
             else "There the scale comes from the prior alone, the location from the prior and that scan."
         )
         warn(
-            f"One scan in {len(single)} of {len(moments.batches)} batches: {listing(single)}. {effect}",
+            f"One scan in {len(single)} of {len(labels)} batches: {listing(single)}. {effect}",
             BatchSizeWarning,
         )
+    _warn_of_holes(moments, labels, scans)
     if len(moments.features) == 1:
         warn(
             f"There is one feature to model, {moments.features[0]!r}: nothing can be pooled across features. "
             "Empirical Bayes does not shrink; NUTS pools across batches alone.",
             PoolingWarning,
+        )
+
+
+def _warn_of_holes(moments: Moments, labels: np.ndarray, scans: np.ndarray) -> None:
+    """Warn of features that are never, or once, observed in a batch of more scans."""
+    observed = np.broadcast_to(Additive(moments.positions, moments.n).size, (len(labels), len(moments.features)))
+    features = np.array(moments.features, dtype=object)
+    found = []
+    for count, words in ((0, "never observed"), (1, "observed once")):
+        hit = (observed == count) & (scans[:, None] > max(count, 1 - count))
+        if hit.any():
+            found.append(f"{words}: {listing(features[hit.any(axis=0)])} in {listing(labels[hit.any(axis=1)])}")
+    if found:
+        warn(
+            f"Some features are missing in (nearly) a whole batch. {'; '.join(found)}. There the batch's prior stands "
+            "in for what was not observed; where the feature was observed it is harmonized.",
+            FeatureWarning,
         )

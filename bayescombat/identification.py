@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from bayescombat.batches import Levels, cell_parts
 from bayescombat.columns import warn
-from bayescombat.empirical import least_squares
+from bayescombat.empirical import least_squares, products_of_covariates
 from bayescombat.errors import ConfoundedDesignError, DataError, FeatureWarning, listing
 from bayescombat.moments import Moments
 
@@ -18,102 +19,161 @@ EXPLAINED = 1e-13
 def estimable(moments: Moments) -> Moments:
     """Return the moments of the features that batch effects can be learned for.
 
-    Features that are constant overall, or inside a batch of two or more scans, and features that batch and
-    covariates explain exactly, are set aside with a warning.
+    Features that are constant overall, or inside a batch of two or more scans, features that batch and covariates
+    explain exactly, and features observed in too few scans are set aside with a warning.
 
     Raises
     ------
     DataError
         If there are too few batches or scans, or every feature was set aside.
     ConfoundedDesignError
-        If batch and covariates cannot be told apart.
+        If batch and covariates, or batch variables, cannot be told apart.
     """
     _check_size(moments)
     _check_reference(moments)
-    _check_confounding(moments)
-    constant = moments.constant
-    _warn_set_aside(moments, constant, "constant overall or inside a batch of two or more scans")
-    varying = moments.select(~constant)
-    explained = _explained(varying)
-    _warn_set_aside(varying, explained, "explained exactly by batch and covariates")
-    kept = varying.select(~explained)
+    _check_aliasing(moments)
+    kept = _check_confounding(_without(moments, _scarce(moments), "observed in too few scans or batches"))
+    kept = _without(kept, kept.constant, "constant overall or inside a batch of two or more scans")
+    kept = _without(kept, _explained(kept), "explained exactly by batch and covariates")
     if not kept.features:
         raise DataError(
             f"Expected at least one feature that varies within batches, found none among {listing(moments.features)}."
+        )
+    empty = kept.n.sum(axis=1) == 0
+    if empty.any():
+        raise DataError(
+            "Expected observed values in every batch, found none of any feature that can be fitted in "
+            f"{listing(np.array(kept.batches)[empty])}. Drop these scans."
         )
     return kept
 
 
 def _check_size(moments: Moments) -> None:
-    scans = moments.scans
-    if (scans > 0).sum() < 2:
+    scans, names = moments.scans, np.array(moments.batches)
+    if not moments.levels.active or (scans > 0).sum() < 2:
         raise DataError(
-            f"Expected scans of at least two batches, found {listing(np.array(moments.batches)[scans > 0])}. "
+            f"Expected scans of at least two batches, found {listing(names[scans > 0])}. "
             "There is nothing to harmonize; merge the moments of other batches first."
         )
-    if (scans == 0).any():
+    groups = _groups(moments.levels)
+    if scans.sum() <= groups + len(moments.covariates):
         raise DataError(
-            f"Expected scans of every batch, found none of {listing(np.array(moments.batches)[scans == 0])}."
-        )
-    needed = len(scans) + len(moments.covariates)
-    if scans.sum() <= needed:
-        raise DataError(
-            f"Expected more scans than batches and covariates together ({len(scans)} + {len(moments.covariates)}), "
+            f"Expected more scans than batches and covariates together ({groups} + {len(moments.covariates)}), "
             f"found {scans.sum()} scans for the covariates {listing(moments.covariates)}. "
             "Leave covariates out or add scans."
         )
 
 
+def _groups(levels: Levels) -> int:
+    """Return how many means the batch variables add up to."""
+    return sum(levels.sizes) - len(levels.sizes) + 1
+
+
 def _check_reference(moments: Moments) -> None:
-    reference, batches = moments.reference, moments.batches
-    if reference is None:
+    if moments.reference is None:
         return
-    if reference not in batches:
-        raise DataError(
-            f"Expected one of the batches {listing(batches)} as reference, found {reference!r}. "
-            "Merge the moments of that batch too, or make every part with another reference."
-        )
-    if moments.scans[batches.index(reference)] < 2:
-        raise DataError(
-            f"Expected a reference batch of at least two scans, found one scan in {reference!r}. Its scale cannot "
-            "be estimated from one scan, so nothing can be brought to it: choose a larger batch."
-        )
+    levels = moments.levels
+    parts = cell_parts(moments.reference, levels.variables)
+    for name, part in zip(levels.variables, parts, strict=True):
+        if part not in levels.names[name]:
+            raise DataError(
+                f"Expected one of the batches {listing(levels.names[name])} as reference, found {part!r}. "
+                "Merge the moments of that batch too, or make every part with another reference."
+            )
+    for level in levels.positions([moments.reference])[0]:
+        if (moments.scans * (moments.positions == level).any(axis=1)).sum() < 2:
+            raise DataError(
+                "Expected a reference batch of at least two scans, found one scan in "
+                f"{levels.labels[level]!r}. Its scale cannot be estimated from one scan, so nothing can be brought "
+                "to it: choose a larger batch."
+            )
 
 
-def _check_confounding(moments: Moments) -> None:
-    pooled = moments.sxx.sum(axis=0)
-    offset = moments.mean_x - moments.center
-    total = pooled + np.einsum("bf,bfp,bfq->fpq", moments.n, offset, offset)
+def _check_aliasing(moments: Moments) -> None:
+    """Raise a ConfoundedDesignError if the effects of two batch variables cannot be told apart."""
+    levels, positions = moments.levels, moments.positions
+    additive, _, _ = products_of_covariates(moments)
+    if not additive.crossed or np.linalg.matrix_rank(additive.indicator) == _groups(levels):
+        return
+    labels = np.array(levels.labels, dtype=object)
+    for k, second in enumerate(levels.active):
+        for j, first in enumerate(levels.active[:k]):
+            parts = _connected(positions[:, [j, k]])
+            if len(parts) > 1:
+                found = [" with ".join(listing(labels[part], 3) for part in pair) for pair in parts]
+                raise ConfoundedDesignError(
+                    f"Expected batch variables that can be told apart, found {second!r} aliased with {first!r}: "
+                    f"{'; '.join(found[:4])}; and no scan that connects them. Give one of the two, or add scans that "
+                    "share a level of each."
+                )
+    raise ConfoundedDesignError(
+        f"Expected batch variables that can be told apart, found that together {listing(levels.active)} are aliased: "
+        "the levels of one are fixed by those of the others. Leave one of them out."
+    )
+
+
+def _connected(pairs: np.ndarray) -> list[tuple[list[int], list[int]]]:
+    """Return the levels of two variables in groups that share cells."""
+    parts: list[tuple[set[int], set[int]]] = []
+    for first, second in pairs.tolist():
+        touched = [part for part in parts if first in part[0] or second in part[1]]
+        joined = ({first}.union(*(part[0] for part in touched)), {second}.union(*(part[1] for part in touched)))
+        parts = [part for part in parts if part not in touched] + [joined]
+    return [(sorted(first), sorted(second)) for first, second in parts]
+
+
+def _scarce(moments: Moments) -> np.ndarray:
+    """Return which features have too few observed scans, in all or in the reference batch, (feature,)."""
+    n = moments.n
+    additive, _, _ = products_of_covariates(moments)
+    groups = ((n > 0) * additive.leverage()).sum(axis=0)
+    scarce = (n.sum(axis=0) <= groups + len(moments.covariates)) | ((n > 0).sum(axis=0) < 2)
+    if moments.reference is not None:
+        at = moments.levels.positions([moments.reference])[0]
+        scarce = scarce | (additive.size[at] < 2).any(axis=0)
+    return np.broadcast_to(scarce, len(moments.features))
+
+
+def _check_confounding(moments: Moments) -> Moments:
+    """Return the moments of the features whose slopes can be told from their batches.
+
+    Raises
+    ------
+    ConfoundedDesignError
+        If that is no feature.
+    """
+    if not moments.covariates or not moments.features:
+        return moments
+    _, left, pooled = products_of_covariates(moments)
+    offset = np.where((moments.n > 0)[..., None], moments.mean_x - moments.center, 0.0)
+    total = moments.sxx.sum(axis=0) + np.einsum("bfp,bfq->fpq", moments.n[..., None] * offset, offset)
     within, overall = np.einsum("fpp->fp", pooled), np.einsum("fpp->fp", total)
-    flat = (within <= NO_VARIATION * overall).any(axis=0)
-    if flat.any():
-        names = np.array(moments.covariates, dtype=object)[flat]
-        column = int(np.flatnonzero(flat)[0])
-        means = [
-            f"{label!r} {value:.4g}" for label, value in zip(moments.batches, moments.mean_x[:, 0, column], strict=True)
-        ]
-        more = f" and {len(means) - 5} more" if len(means) > 5 else ""
-        raise ConfoundedDesignError(
-            f"Expected covariates that vary within at least one batch, found {listing(names)} constant within every "
-            f"batch (batch means of {names[0]!r}: {', '.join(means[:5])}{more}). Its effect cannot be told from "
-            "batch. Leave it out, or add scans of batches in which it varies."
-        )
-    for pooled_one in pooled:
-        _check_rank(moments, pooled_one)
-
-
-def _check_rank(moments: Moments, pooled: np.ndarray) -> None:
-    if not len(pooled):
-        return
-    scale = np.sqrt(np.diag(pooled))
-    values, vectors = np.linalg.eigh(pooled / np.outer(scale, scale))
-    if values[0] > COLLINEAR:
-        return
-    involved = np.abs(vectors[:, 0]) > 1e-3
-    names = np.array(moments.covariates, dtype=object)[involved]
+    flat = within <= NO_VARIATION * overall
+    scale = np.sqrt(np.where(within > 0, within, 1))
+    values, vectors = np.linalg.eigh(pooled / (scale[:, :, None] * scale[:, None, :]))
+    bad = flat.any(axis=1) | (values[:, 0] <= COLLINEAR)
+    if not bad.all():
+        return _without(moments, np.broadcast_to(bad, len(moments.features)), "whose scans leave covariates confounded")
+    if flat[0].any():
+        raise _flat_error(moments, flat[0])
+    names = np.array(moments.covariates, dtype=object)[np.abs(vectors[0, :, 0]) > 1e-3]
     raise ConfoundedDesignError(
         f"Expected covariates that can be told apart within batches, found {listing(names)} to be collinear within "
         f"every one of the batches {listing(moments.batches)}. Leave one of them out."
+    )
+
+
+def _flat_error(moments: Moments, flat: np.ndarray) -> ConfoundedDesignError:
+    names = np.array(moments.covariates, dtype=object)[flat]
+    column = int(np.flatnonzero(flat)[0])
+    means = [
+        f"{label!r} {value:.4g}" for label, value in zip(moments.batches, moments.mean_x[:, 0, column], strict=True)
+    ]
+    more = f" and {len(means) - 5} more" if len(means) > 5 else ""
+    return ConfoundedDesignError(
+        f"Expected covariates that vary within at least one batch, found {listing(names)} constant within every "
+        f"batch (batch means of {names[0]!r}: {', '.join(means[:5])}{more}). Its effect cannot be told from "
+        "batch. Leave it out, or add scans of batches in which it varies."
     )
 
 
@@ -127,28 +187,40 @@ def _explained(moments: Moments) -> np.ndarray:
     """
     if not moments.features:
         return np.zeros(0, dtype=bool)
-    ssr = least_squares(moments).ssr
-    overall = ssr.sum(axis=0) <= EXPLAINED * moments.syy.sum(axis=0)
-    inside = (ssr <= EXPLAINED * moments.syy) & (moments.n >= 2)
+    fit = least_squares(moments)
+    overall = fit.ssr.sum(axis=0) <= EXPLAINED * moments.syy.sum(axis=0)
+    indicator = fit.additive.indicator
+    squares = indicator.T @ (moments.syy + moments.n * (moments.mean_y - moments.mean_y.mean(axis=0)) ** 2)
+    if not fit.additive.crossed:
+        squares = moments.syy
+    inside = (indicator.T @ fit.ssr <= EXPLAINED * squares) & (fit.additive.size >= 2)
     whole = inside.all(axis=1) & ~overall.all()
     if whole.any():
-        batch = int(np.flatnonzero(whole)[0])
-        within = np.einsum("bpp->bp", moments.sxx[:, 0])
-        alone = (within[batch] > 0) & (np.delete(within, batch, axis=0) <= NO_VARIATION * within[batch]).all(axis=0)
-        names = np.array(moments.covariates, dtype=object)[alone if alone.any() else within[batch] > 0]
-        raise ConfoundedDesignError(
-            f"Expected covariates that leave residual variance in every batch, found that {listing(names)} explain all "
-            f"of {moments.batches[batch]!r}, whose scale cannot be told. Leave them out, or add scans of that batch or "
-            "of others in which they vary."
-        )
+        raise _alone_error(moments, int(np.flatnonzero(whole)[0]))
     return np.asarray(overall | inside.any(axis=0))
 
 
-def _warn_set_aside(moments: Moments, mask: np.ndarray, reason: str) -> None:
-    if mask.any():
-        names = np.array(moments.features, dtype=object)[mask]
-        warn(
-            f"Set aside {mask.sum()} of {len(mask)} features, {reason}: {listing(names)}. "
-            "What is set aside is returned as it came and influences nothing else.",
-            FeatureWarning,
-        )
+def _alone_error(moments: Moments, level: int) -> ConfoundedDesignError:
+    mine = (moments.positions == level).any(axis=1)
+    within = np.einsum("bpp->bp", moments.sxx.mean(axis=1))
+    here, there = within[mine].sum(axis=0), within[~mine].sum(axis=0)
+    alone = (here > 0) & (there <= NO_VARIATION * here)
+    names = np.array(moments.covariates, dtype=object)[alone if alone.any() else here > 0]
+    return ConfoundedDesignError(
+        f"Expected covariates that leave residual variance in every batch, found that {listing(names)} explain all "
+        f"of {moments.levels.labels[level]!r}, whose scale cannot be told. Leave them out, or add scans of that batch "
+        "or of others in which they vary."
+    )
+
+
+def _without(moments: Moments, mask: np.ndarray, reason: str) -> Moments:
+    """Return the moments without some features, which a warning names."""
+    if not mask.any():
+        return moments
+    names = np.array(moments.features, dtype=object)[mask]
+    warn(
+        f"Set aside {mask.sum()} of {len(mask)} features, {reason}: {listing(names)}. "
+        "What is set aside is returned as it came and influences nothing else.",
+        FeatureWarning,
+    )
+    return moments.select(~mask)

@@ -5,15 +5,24 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
+from bayescombat.additive import Additive
 from bayescombat.empirical import Estimates
 from bayescombat.errors import DataError, listing
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments, as_moments
 from bayescombat.study import Study
 
-__all__ = ["HYPERPARAMETERS", "estimated", "identify"]
+__all__ = ["HYPERPARAMETERS", "POPULATION", "estimated", "identify", "labelled"]
 
 HYPERPARAMETERS = ("gamma_mean", "gamma_sd", "log_delta_mean", "log_delta_sd")
+POPULATION = (
+    "gamma_mean_spread",
+    "gamma_sd_log_typical",
+    "gamma_sd_spread",
+    "log_delta_mean_spread",
+    "log_delta_sd_log_typical",
+    "log_delta_sd_spread",
+)
 DIMS = {
     "alpha": ("feature",),
     "beta": ("feature", "covariate"),
@@ -21,6 +30,9 @@ DIMS = {
     "delta": ("batch", "feature"),
     "sigma": ("feature",),
     **dict.fromkeys(HYPERPARAMETERS, ("batch",)),
+    "gamma_typical": ("batch_variable", "feature"),
+    "delta_typical": ("batch_variable", "feature"),
+    **dict.fromkeys(POPULATION, ("batch_variable",)),
 }
 ATTRS = {
     "alpha": ("feature units", "mean at the average covariates"),
@@ -32,6 +44,14 @@ ATTRS = {
     "gamma_sd": ("sigma", "standard deviation of the batch's shifts over the features"),
     "log_delta_mean": ("log sigma", "mean of the batch's log scales over the features"),
     "log_delta_sd": ("log sigma", "standard deviation of the batch's log scales over the features"),
+    "gamma_typical": ("feature units", "shift expected of a batch never seen"),
+    "delta_typical": ("1", "scale of a batch never seen, relative to sigma, at its median"),
+    "gamma_mean_spread": ("sigma of a typical batch", "spread of gamma_mean across batches"),
+    "gamma_sd_log_typical": ("log sigma of a typical batch", "logarithm of gamma_sd in a typical batch"),
+    "gamma_sd_spread": ("1", "spread of the logarithm of gamma_sd across batches"),
+    "log_delta_mean_spread": ("log sigma", "spread of log_delta_mean across batches"),
+    "log_delta_sd_log_typical": ("log log sigma", "logarithm of log_delta_sd in a typical batch"),
+    "log_delta_sd_spread": ("1", "spread of the logarithm of log_delta_sd across batches"),
 }
 
 
@@ -47,13 +67,14 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     where :math:`m_{iv} = \alpha_v + \gamma_{iv}` and :math:`s_{iv} = \sigma_v \delta_{iv}`, so that
     :math:`\sum_i w_i \gamma_{iv} = 0` and :math:`\sum_i w_i \delta_{iv}^2 = 1`. The hyper-parameters, whose
     means sum to zero over the batches in the model, are measured from the same origin and in the same unit as they
-    hold for the expected feature. No harmonized value depends on it.
+    hold for the expected feature. No harmonized value depends on it. With several batch variables the shifts of each
+    sum to zero, the squared scales of each have the same average over the scans, and their product has average one.
 
     Parameters
     ----------
     draws : xarray.Dataset
-        The posterior group of any sampler, (chain, draw, ...), with ``alpha, beta, sigma, delta`` and the four
-        hyper-parameters; ``gamma`` is used where it is there.
+        The posterior group of any sampler, (chain, draw, ...), with the model's deterministic variables and its scalar
+        ones; ``gamma`` is used where it is there.
     data : Study or Moments
         What the model was built from.
     seed : int, optional
@@ -62,7 +83,9 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     Returns
     -------
     xarray.Dataset
-        ``alpha, beta, gamma, delta, sigma`` in feature units and the hyper-parameters in units of sigma.
+        ``alpha, beta, gamma, delta, sigma`` in feature units and the hyper-parameters in units of sigma; and what a
+        batch never seen is drawn from: ``gamma_typical`` and ``delta_typical``, where it is expected, and six scalars
+        for every batch variable that say how batches differ.
 
     Raises
     ------
@@ -85,30 +108,59 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     True
     """
     moments = estimable(as_moments(data))
-    optional = {"gamma"} if moments.covariates else {"gamma", "beta"}
-    missing = [name for name in DIMS if name not in draws and name not in optional]
-    if missing:
-        raise DataError(
-            f"Expected draws of a bayescombat model, found none of {listing(missing)}. "
-            "Sample bayescombat.build_model(...) and keep its deterministic variables."
-        )
     draws = _ordered(draws, moments)
     parts = []
     streams = np.random.SeedSequence(seed).spawn(draws.sizes["chain"])
     for chain, stream in enumerate(streams):
-        raw = {name: draws[name].isel(chain=chain).values for name in DIMS if name in draws}
-        raw.setdefault("beta", np.zeros((draws.sizes["draw"], len(moments.features), 0)))
+        raw = _gathered(draws.isel(chain=chain), moments)
         if "gamma" not in raw:
             raw["gamma"] = _conditional_shifts(raw, moments, np.random.default_rng(stream))
         parts.append(_constrained(raw, moments))
     stacked = {name: np.stack([part[name] for part in parts]) for name in DIMS}
     leading = {"chain": draws["chain"].values, "draw": draws["draw"].values}
-    return _labelled(stacked, moments, leading)
+    return labelled(stacked, moments, leading)
+
+
+def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
+    """Return the draws of one chain, those of several batch variables side by side.
+
+    Raises
+    ------
+    DataError
+        If a variable is missing.
+    """
+    names = moments.levels.active
+    suffixes = [""] if len(names) == 1 else [f"_{name}" for name in names]
+    needed = {name: [name] for name in ("alpha", "beta", "sigma", "delta")}
+    needed |= {
+        name: [name] if name in draws else [f"{name}{suffix}" for suffix in suffixes]
+        for name in (*HYPERPARAMETERS, *POPULATION)
+    }
+    needed |= {name: [name] for name in ("gamma_typical", "delta_typical") if name in draws}
+    if "gamma" in draws:
+        needed["gamma"] = ["gamma"]
+    elif len(names) > 1:
+        needed["later"] = [f"gamma{suffix}" for suffix in suffixes[1:]]
+    if not moments.covariates:
+        del needed["beta"]
+    missing = [name for parts in needed.values() for name in parts if name not in draws]
+    if missing:
+        raise DataError(
+            f"Expected draws of a bayescombat model, found none of {listing(missing)}. "
+            "Sample bayescombat.build_model(...) and keep its deterministic and scalar variables."
+        )
+    raw = {name: [draws[part].values for part in parts] for name, parts in needed.items()}
+    joined = {name: np.concatenate(parts, axis=1) if parts[0].ndim > 1 else parts[0] for name, parts in raw.items()}
+    joined |= {name: np.column_stack(raw[name]) for name in POPULATION}
+    joined.setdefault("beta", np.zeros((draws.sizes["draw"], len(moments.features), 0)))
+    return joined
 
 
 def _ordered(draws: xr.Dataset, moments: Moments) -> xr.Dataset:
     """Return the draws with dims and labels in the order of the moments."""
-    labels = {"feature": moments.features, "batch": moments.batches, "covariate": moments.covariates}
+    levels = moments.levels
+    labels = {"feature": moments.features, "batch": levels.labels, "covariate": moments.covariates}
+    labels |= {f"batch_{name}": levels.names[name] for name in levels.active}
     wrong = [dim for dim, names in labels.items() if dim in draws.dims and set(draws[dim].values) != set(names)]
     if wrong:
         raise DataError(
@@ -116,7 +168,9 @@ def _ordered(draws: xr.Dataset, moments: Moments) -> xr.Dataset:
             "Give the study or moments that the model was built from."
         )
     named = {dim: list(names) for dim, names in labels.items() if dim in draws.dims}
-    return draws.sel(named).transpose("chain", "draw", "batch", "feature", "covariate", ..., missing_dims="ignore")
+    order = ("chain", "draw", *(f"batch_{name}" for name in levels.active), "batch", "batch_variable")
+    order += ("feature", "covariate")
+    return draws.sel(named).transpose(*order, ..., missing_dims="ignore")
 
 
 def estimated(estimates: Estimates, moments: Moments) -> xr.Dataset:
@@ -126,72 +180,104 @@ def estimated(estimates: Estimates, moments: Moments) -> xr.Dataset:
     up to their divisors, n - 1 within batches and N overall.
     """
     values = {name: getattr(estimates, name) for name in ("alpha", "beta", "gamma", "delta", "sigma")}
-    return _labelled(values | estimates.hyper, moments, {})
+    return labelled(values | estimates.hyper, moments, {})
 
 
 def _conditional_shifts(raw: Mapping[str, np.ndarray], moments: Moments, rng: np.random.Generator) -> np.ndarray:
-    """Draw gamma (draw, batch, feature) given everything else."""
-    sigma = raw["sigma"][:, None, :]
+    """Draw gamma (draw, batch, feature) given everything else, which includes the shifts of later variables."""
+    additive = Additive(moments.positions, moments.n)
+    later = raw.get("later", np.zeros((len(raw["alpha"]), 0, len(moments.features))))
+    first = slice(len(additive.size) - later.shape[1])
     offset = moments.mean_x - moments.center
     observed = moments.mean_y - raw["alpha"][:, None, :]
     for k in range(offset.shape[-1]):
         observed -= offset[..., k] * raw["beta"][:, None, :, k]
-    noise = (sigma * raw["delta"]) ** 2 / moments.n
-    prior_mean = sigma * raw["gamma_mean"][..., None]
-    prior_variance = (sigma * raw["gamma_sd"][..., None]) ** 2
-    share = prior_variance / (prior_variance + noise)
-    mean = prior_mean + share * (observed - prior_mean)
-    return np.asarray(mean + np.sqrt(share * noise) * rng.standard_normal(mean.shape))
+    delta = raw["delta"]
+    if additive.crossed:
+        observed -= later[:, additive.positions[:, 1:] - first.stop].sum(axis=2)
+        delta = delta[:, additive.positions].prod(axis=2)
+    sigma = raw["sigma"][:, None, :]
+    precision = moments.n / (sigma * delta) ** 2
+    weighted = precision * observed
+    if additive.crossed:
+        member = additive.indicator[:, first]
+        precision, weighted = (np.einsum("cl,dcv->dlv", member, values) for values in (precision, weighted))
+    mean = sigma * raw["gamma_mean"][:, first, None]
+    variance = (sigma * raw["gamma_sd"][:, first, None]) ** 2
+    known = 1 + variance * precision
+    drawn = (mean + variance * weighted) / known + np.sqrt(variance / known) * rng.standard_normal(weighted.shape)
+    return np.concatenate([drawn, later], axis=1)
 
 
 def _constrained(raw: Mapping[str, np.ndarray], moments: Moments) -> dict[str, np.ndarray]:
-    """Return the same cell means and scales, told apart by the constraint."""
-    gamma, delta = raw["gamma"], raw["delta"]
-    if moments.reference is None:
-        weights = moments.n / moments.n.sum(axis=0)
-        shift = (weights * gamma).sum(axis=1)
-        scale = np.sqrt((weights * delta**2).sum(axis=1))
-    else:
-        reference = moments.batches.index(moments.reference)
-        shift, scale = gamma[:, reference], delta[:, reference]
-    return (
-        dict(raw)
-        | _constrained_population(raw, moments)
-        | {
-            "alpha": raw["alpha"] + shift,
-            "gamma": gamma - shift[:, None],
-            "sigma": raw["sigma"] * scale,
-            "delta": delta / scale[:, None],
-        }
-    )
+    """Return the same means and scales of all cells, told apart by the constraint."""
+    levels = moments.levels
+    owner = np.repeat(np.arange(len(levels.sizes)), levels.sizes)
+    shift, scale = _origin(raw["gamma"], raw["delta"], moments, owner)
+    return dict(raw) | {
+        "alpha": raw["alpha"] + shift.sum(axis=1),
+        "gamma": raw["gamma"] - shift[:, owner],
+        "sigma": raw["sigma"] * scale.prod(axis=1),
+        "delta": raw["delta"] / scale[:, owner],
+        "gamma_typical": raw.get("gamma_typical", 0.0) - shift,
+        "delta_typical": raw.get("delta_typical", 1.0) / scale,
+        **_constrained_population(raw, moments, owner),
+    }
 
 
-def _constrained_population(raw: Mapping[str, np.ndarray], moments: Moments) -> dict[str, np.ndarray]:
+def _origin(gamma: np.ndarray, delta: np.ndarray, moments: Moments, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what becomes zero and one of every variable's shifts and scales, (draw, variable, feature)."""
+    if moments.reference is not None:
+        at = moments.levels.positions([moments.reference])[0]
+        return gamma[:, at], delta[:, at]
+    additive = Additive(moments.positions, moments.n)
+    weight = additive.size / additive.weight.sum(axis=0)
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    shift = np.add.reduceat(weight * gamma, starts, axis=1)
+    scale = np.sqrt(np.add.reduceat(weight * delta**2, starts, axis=1))
+    if additive.crossed:
+        cells = (delta / scale[:, owner])[:, additive.positions].prod(axis=2)
+        left = np.sqrt((additive.share() * cells**2).sum(axis=1, keepdims=True))
+        scale *= left ** (1 / len(starts))
+    return shift, scale
+
+
+def _constrained_population(
+    raw: Mapping[str, np.ndarray], moments: Moments, owner: np.ndarray
+) -> dict[str, np.ndarray]:
     """Return the hyper-parameters measured from what the constraint makes zero and one, for a feature as expected."""
     gamma_mean, log_delta_mean = raw["gamma_mean"], raw["log_delta_mean"]
     if moments.reference is None:
-        weights = moments.n.sum(axis=1) / moments.n.sum()
-        shift = gamma_mean @ weights
-        log_scale = np.log(np.exp(2 * (log_delta_mean + raw["log_delta_sd"] ** 2)) @ weights) / 2
+        size = Additive(moments.positions, moments.n).size.sum(axis=1)
+        weights, starts = size / moments.n.sum(), np.flatnonzero(np.diff(owner, prepend=-1))
+        shift = np.add.reduceat(gamma_mean * weights, starts, axis=1)
+        squares = np.exp(2 * (log_delta_mean + raw["log_delta_sd"] ** 2)) * weights
+        log_scale = np.log(np.add.reduceat(squares, starts, axis=1)) / 2
     else:
-        reference = moments.batches.index(moments.reference)
-        shift, log_scale = gamma_mean[:, reference], log_delta_mean[:, reference]
-    unit = np.exp(log_scale)[:, None]
+        at = moments.levels.positions([moments.reference])[0]
+        shift, log_scale = gamma_mean[:, at], log_delta_mean[:, at]
+    unit = np.exp(log_scale.sum(axis=1))[:, None]
     return {
-        "gamma_mean": (gamma_mean - shift[:, None]) / unit,
+        "gamma_mean": (gamma_mean - shift[:, owner]) / unit,
         "gamma_sd": raw["gamma_sd"] / unit,
-        "log_delta_mean": log_delta_mean - log_scale[:, None],
+        "log_delta_mean": log_delta_mean - log_scale[:, owner],
     }
 
 
-def _labelled(values: Mapping[str, np.ndarray], moments: Moments, leading: Mapping[str, np.ndarray]) -> xr.Dataset:
+def labelled(values: Mapping[str, np.ndarray], moments: Moments, leading: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """Return arrays by the names of the parameters as a Dataset with units."""
+    levels = moments.levels
     coords = dict(leading) | {
         "feature": list(moments.features),
-        "batch": list(moments.batches),
+        "batch": list(levels.labels),
         "covariate": list(moments.covariates),
     }
+    if "gamma_typical" in values:
+        coords["batch_variable"] = list(levels.active)
     data = {}
     for name, array in values.items():
         units, long_name = ATTRS[name]
+        if moments.spec.transform == "log":
+            units = units.replace("feature units", "log feature units")
         data[name] = ((*leading, *DIMS[name]), array, {"units": units, "long_name": long_name})
     return xr.Dataset(data, coords)

@@ -12,19 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from bayescombat.settings import FEWEST_DRAWS, Settings
 
-__all__ = ["sample"]
+__all__ = ["reported", "sample"]
 
-REPORTED = (
-    "alpha",
-    "beta",
-    "sigma",
-    "delta",
-    "gamma",
-    "gamma_mean",
-    "gamma_sd",
-    "log_delta_mean",
-    "log_delta_sd",
-)
 STATISTICS = (
     "diverging",
     "energy",
@@ -62,7 +51,7 @@ def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
         model,
         default_initialization_strategy="support_point",
         jitter_rvs=set(),
-        var_names=[name for name in REPORTED if name in model.named_vars],
+        var_names=reported(model),
     )
     # One thread per chain: matrix products of many threads each would only compete.
     with threadpool_limits(1):
@@ -89,6 +78,12 @@ def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
             sampler.cancel()
             raise
     return _labelled(_complete(tree), model)
+
+
+def reported(model: pm.Model) -> list[str]:
+    """Return the names of what a fit keeps: deterministic variables, shifts, and what batches are drawn from."""
+    declared = [rv.name for rv in model.free_RVs if rv.ndim == 0 or rv.name == "gamma"]
+    return [variable.name for variable in model.deterministics] + declared
 
 
 def _complete(tree: xr.DataTree) -> xr.DataTree:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import digamma, polygamma, softmax
 
+from bayescombat.additive import Additive
 from bayescombat.empirical import LeastSquares, least_squares
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
@@ -85,20 +86,29 @@ class Effects:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """Where chains start: beta (feature, direction) and the two kinds of effects, on the standardised scale."""
+    """Where chains start, on the standardised scale.
 
+    Parameters
+    ----------
+    alpha, log_sigma : ndarray, (feature,)
+    beta : ndarray, (feature, direction)
+    gamma, log_delta : list of Effects
+        Of the levels of every batch variable.
+    """
+
+    alpha: np.ndarray
+    log_sigma: np.ndarray
     beta: np.ndarray
-    gamma: Effects
-    log_delta: Effects
+    gamma: list[Effects]
+    log_delta: list[Effects]
 
 
 def standardise(moments: Moments) -> Standardised:
     """Return the moments on the model's scale."""
     fit = least_squares(moments)
-    weights = moments.n / moments.n.sum(axis=0)
-    location = (weights * fit.cell_mean).sum(axis=0)
-    freedom = np.maximum(moments.n.sum(axis=0) - len(moments.n) - len(moments.covariates), 1)
-    scale = np.sqrt(fit.ssr.sum(axis=0) / freedom)
+    location = (fit.additive.share() * fit.cell_mean).sum(axis=0)
+    freedom = (moments.n - _lost(fit.additive)).sum(axis=0) - len(moments.covariates)
+    scale = np.sqrt(fit.ssr.sum(axis=0) / np.maximum(freedom, 1))
     root = fit.whitener
     transposed = root.swapaxes(1, 2)
     return Standardised(
@@ -119,33 +129,56 @@ def standardise(moments: Moments) -> Standardised:
 def starting_point(standard: Standardised, priors: Priors) -> Start:
     """Estimate every parameter from the moments, with care for batches of one to three scans."""
     fit = standard.fit
-    n = np.broadcast_to(standard.n, fit.ssr.shape)
-    log_scale, log_noise = _log_scales(standard, n)
-    scales = _effects(log_scale, log_noise, priors, "log_delta")
+    log_sigma, scales = _by_variable(fit.additive, *_log_scales(standard), priors, "log_delta")
+    log_scale = log_sigma + fit.additive.cells(np.concatenate([scale.effect for scale in scales]))
     mean = (fit.cell_mean - standard.location) / standard.scale
-    noise = np.exp(2 * (scales.level + scales.effect)) / n
-    shifts = _effects(mean, noise, priors, "gamma")
+    n = np.broadcast_to(standard.n, mean.shape)
+    noise = np.divide(np.exp(2 * log_scale), n, out=np.full(n.shape, np.inf), where=n > 0)
+    alpha, shifts = _by_variable(fit.additive, mean, noise, priors, "gamma")
     unwhitened = np.linalg.inv(standard.whitener)
     beta = (unwhitened @ fit.beta[..., None])[..., 0] / standard.scale[:, None]
-    return Start(beta, shifts, scales)
+    return Start(alpha, log_sigma, beta, shifts, scales)
 
 
-def _log_scales(standard: Standardised, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _lost(additive: Additive) -> np.ndarray:
+    """Return the degrees of freedom that the levels take of each cell, (batch, 1 or feature)."""
+    return np.where(additive.weight > 0, additive.leverage(), 0.0)
+
+
+def _log_scales(standard: Standardised) -> tuple[np.ndarray, np.ndarray]:
     """Return each cell's log standard deviation and its sampling variance, infinite for a single scan."""
-    total, used = n.sum(axis=0), len(n) + standard.fit.beta.shape[1]
+    fit = standard.fit
+    free = fit.additive.weight - _lost(fit.additive)
     # Each batch pays its share of the slopes' degrees of freedom.
-    freedom = (n - 1) * (total - used) / (total - len(n))
+    total = free.sum(axis=0)
+    freedom = np.broadcast_to(free * (total - fit.beta.shape[1]) / total, fit.ssr.shape)
     usable = freedom > 0
     half = np.where(usable, freedom, 1) / 2
-    squares = np.where(usable, standard.fit.ssr / standard.scale**2, 1)
-    estimate = (np.log(squares / 2) - digamma(half)) / 2
+    squares = np.where(usable, fit.ssr / standard.scale**2, 1)
+    usable = usable & (squares > 0)
+    estimate = (np.log(np.where(usable, squares, 1) / 2) - digamma(half)) / 2
     return np.where(usable, estimate, 0.0), np.where(usable, polygamma(1, half) / 4, np.inf)
+
+
+def _by_variable(
+    additive: Additive, values: np.ndarray, noise: np.ndarray, priors: Priors, name: str
+) -> tuple[np.ndarray, list[Effects]]:
+    """Split cells (batch, feature) into the features' levels and the effects of every batch variable."""
+    if not additive.crossed:
+        effects = _effects(values, noise, priors, name)
+        return effects.level, [effects]
+    weighted = Additive(additive.positions, 1 / noise)
+    origin, levels = weighted.effects(values)
+    size = weighted.size
+    of_levels = np.divide(1, size, out=np.full(size.shape, np.inf), where=size > 0)
+    found = [_effects(levels[mine], of_levels[mine], priors, name) for mine in map(np.unique, additive.positions.T)]
+    return origin + np.sum([effects.level for effects in found], axis=0), found
 
 
 def _effects(values: np.ndarray, noise: np.ndarray, priors: Priors, name: str) -> Effects:
     """Split cells (batch, feature) into feature levels, batch means, and the batches' effects on the features."""
     known = np.isfinite(noise)
-    mean = np.where(known.any(axis=1), values.mean(axis=1), 0.0)
+    mean = np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     mean -= mean.mean()
     centred = np.where(known, values - mean[:, None], 0.0)
     sd, low = _spreads(centred, noise, getattr(priors, f"{name}_sd_median"), getattr(priors, f"{name}_sd_log_sd"))

@@ -1,6 +1,8 @@
-"""netCDF files: written beside and moved into place, so that a crash never leaves half a file."""
+"""Files, netCDF and text: written beside and moved into place, so that a crash never leaves half a file."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +11,7 @@ import xarray as xr
 
 from bayescombat.errors import FileFormatError
 
-__all__ = ["read_tree", "versions", "write_tree"]
+__all__ = ["read_text", "read_tree", "versions", "write_text", "write_tree"]
 
 FORMAT = "bayescombat"
 FORMAT_VERSION = 1
@@ -39,15 +41,10 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], kind: str) -> No
     kind : str
         What the file holds; `read_tree` asks for it.
     """
-    target = Path(path).expanduser()
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"Expected a folder {str(target.parent)!r} to write into, found none. Make it first.")
     marked = tree.copy()
     marked.attrs |= {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
-    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
-        complete = Path(folder) / target.name
-        marked.to_netcdf(complete, engine="h5netcdf")
-        os.replace(complete, target)
+    with _moved_into_place(path) as beside:
+        marked.to_netcdf(beside, engine="h5netcdf")
 
 
 def read_tree(path: str | os.PathLike[str], kind: str) -> xr.DataTree:
@@ -60,9 +57,7 @@ def read_tree(path: str | os.PathLike[str], kind: str) -> xr.DataTree:
     FileFormatError
         If the file is not one of ours, holds something else, or is of a newer version.
     """
-    source = Path(path).expanduser()
-    if not source.is_file():
-        raise FileNotFoundError(f"Expected a netCDF file of bayescombat at {str(source)!r}, found none.")
+    source = _existing(path, "a netCDF file")
     try:
         tree = xr.load_datatree(source, engine="h5netcdf")
     except PermissionError:
@@ -83,3 +78,55 @@ def read_tree(path: str | os.PathLike[str], kind: str) -> xr.DataTree:
             f"{FORMAT_VERSION}. Update bayescombat (package pymc-combat)."
         )
     return tree
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a text file in UTF-8, whole or not at all.
+
+    Parameters
+    ----------
+    text : str
+        What the file is to hold.
+    path : path-like
+        An older file there is replaced only once the new one is complete.
+    """
+    with _moved_into_place(path) as beside:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read a text file that `write_text` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    FileFormatError
+        If the file holds no text in UTF-8.
+    """
+    source = _existing(path, "a text file")
+    try:
+        return source.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise FileFormatError(
+            f"Expected a text file of bayescombat at {str(source)!r}, found something else ({error})."
+        ) from error
+
+
+@contextmanager
+def _moved_into_place(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a path beside the target to write to; what is there at the end becomes the target."""
+    target = Path(path).expanduser()
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"Expected a folder {str(target.parent)!r} to write into, found none. Make it first.")
+    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+        beside = Path(folder) / target.name
+        yield beside
+        os.replace(beside, target)
+
+
+def _existing(path: str | os.PathLike[str], kind: str) -> Path:
+    source = Path(path).expanduser()
+    if not source.is_file():
+        raise FileNotFoundError(f"Expected {kind} of bayescombat at {str(source)!r}, found none.")
+    return source

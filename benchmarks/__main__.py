@@ -9,7 +9,7 @@ from importlib import import_module
 
 import pandas as pd
 
-NAMES = ("parity", "speed", "mixing", "coverage")
+NAMES = ("parity", "speed", "mixing", "coverage", "crossed", "replicates", "unseen", "newcomers")
 
 
 def main() -> None:

@@ -24,21 +24,31 @@ def _median_seconds(call: Callable[[], object], repeats: int = REPEATS) -> float
     return float(np.median(seconds))
 
 
-def study(scans: int, features: int = 100, batches: int = 10, seed: int = 0) -> bc.Study:
-    """Return a study of noise with a shift for each batch."""
+def study(scans: int, features: int = 100, batches: int = 10, seed: int = 0, holes: float = 0.0) -> bc.Study:
+    """Return a study of noise with a shift for each batch, and a share of its cells missing."""
     rng = np.random.default_rng(seed)
     codes = np.arange(scans) % batches
     y = rng.standard_normal((scans, features)) + rng.normal(0, 0.5, (batches, features))[codes]
+    y[rng.random(y.shape) < holes] = np.nan
     return bc.Study.from_arrays(y, batch=codes, covariates={"age": rng.normal(50, 10, scans)})
 
 
 def gradient_seconds(sizes: tuple[int, ...] = (1_000, 100_000), calls: int = 2_000) -> list[float]:
     """Return the seconds of one log-density and gradient at each number of scans, measured in turn."""
+    return _gradient_seconds([study(scans) for scans in sizes], calls)
+
+
+def gradient_seconds_with_holes(holes: float = 0.05, calls: int = 2_000) -> list[float]:
+    """Return the seconds of one log-density and gradient without and with missing cells, measured in turn."""
+    return _gradient_seconds([study(1_000), study(1_000, holes=holes)], calls)
+
+
+def _gradient_seconds(studies: list[bc.Study], calls: int) -> list[float]:
     from pymc.blocking import DictToArrayBijection
 
     steps = []
-    for scans in sizes:
-        model = bc.build_model(study(scans))
+    for data in studies:
+        model = bc.build_model(data)
         function = model.logp_dlogp_function(ravel_inputs=True)
         function.set_extra_values({})
         steps.append(partial(function, DictToArrayBijection.map(model.initial_point()).data))
@@ -74,14 +84,27 @@ def empirical_bayes_seconds(scans: int = 1_000, features: int = 20_000, batches:
     return {"bayescombat": _median_seconds(ours, 3), "combaters": _median_seconds(theirs, 3)}
 
 
+def empirical_bayes_seconds_with_holes(holes: float = 0.05, features: int = 5_000) -> list[float]:
+    """Return the seconds from study to harmonized values by empirical Bayes, without and with missing cells."""
+
+    def seconds(data: bc.Study) -> float:
+        return _median_seconds(lambda: bc.fit(data, method="eb").harmonized)
+
+    return [seconds(study(1_000, features, 20, holes=share)) for share in (0.0, holes)]
+
+
 def table() -> pd.DataFrame:
     """Return the timings, one row each."""
     small, large = gradient_seconds()
     eb = empirical_bayes_seconds()
+    full, holed = gradient_seconds_with_holes()
+    quick, quick_holed = empirical_bayes_seconds_with_holes()
     rows = {
         "gradient, 1,000 scans × 100 features × 10 batches (µs)": small * 1e6,
         "gradient, 100,000 scans (µs)": large * 1e6,
         "ratio of the two": large / small,
+        "gradient with 5 % missing cells / complete": holed / full,
+        "EB fit and harmonize with 5 % missing cells / complete": quick_holed / quick,
         "import bayescombat in a fresh interpreter (s)": import_seconds(),
         "EB fit and harmonize, 1,000 × 20,000 × 20 batches (s)": eb["bayescombat"],
         "the same by combaters (s)": eb["combaters"],

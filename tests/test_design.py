@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import formulaic
 import numpy as np
@@ -16,6 +17,7 @@ from scipy.interpolate import BSpline
 
 from bayescombat.design import DesignSpec
 from bayescombat.errors import (
+    BayesCombatError,
     DataError,
     ExtrapolationWarning,
     FileFormatError,
@@ -521,8 +523,11 @@ def test_text_where_numbers_were_learned() -> None:
         spec.matrix(one_column(["thirty"]))
 
 
-@pytest.mark.parametrize(("batch", "features"), [("age", ["t"]), ("site", ["age"]), ("site", ["t", "t"])])
-def test_columns_with_two_roles_are_refused(batch: str, features: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("batch", "features"),
+    [("age", ["t"]), ("site", ["age"]), ("site", ["t", "t"]), (["site", "age"], ["t"]), (["site", "t"], ["t"])],
+)
+def test_columns_with_two_roles_are_refused(batch: str | list[str], features: list[str]) -> None:
     with pytest.raises(DataError, match="Expected every column in one role"):
         DesignSpec.learn(people(), batch=batch, formula="age", features=features)
 
@@ -538,8 +543,144 @@ def altered(**changes: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", "nonsense", altered(version=99), altered(columns=None), altered(features=1)]
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "nonsense",
+        altered(version=99),
+        altered(columns=None),
+        altered(features=1),
+        altered(batch="site"),
+        altered(batch=[1]),
+        altered(transform="sqrt"),
+    ],
 )
 def test_text_that_is_no_design(text: str) -> None:
     with pytest.raises(FileFormatError, match="Expected a design of version 1"):
         DesignSpec.from_json(text)
+
+
+def test_text_without_a_transform_is_no_design() -> None:
+    content = json.loads(learn(people(), "age").to_json())
+    del content["transform"]
+    with pytest.raises(FileFormatError, match="KeyError: 'transform'"):
+        DesignSpec.from_json(json.dumps(content))
+
+
+# ---------------------------------------------------------------- batch columns, transform
+
+
+@pytest.mark.parametrize(
+    ("batch", "names"),
+    [("site", ("site",)), (["site"], ("site",)), (["site", "software"], ("site", "software")), (0, ("0",))],
+)
+def test_batch_is_one_name_or_several(batch: Any, names: tuple[str, ...]) -> None:
+    spec = DesignSpec.learn(people(), batch=batch, formula="age", features=["thickness"])
+    assert spec.batch == names and DesignSpec.from_json(spec.to_json()).batch == names
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"), [([], "at least one batch column"), (["a", "b", "a"], "once, found 'a'")]
+)
+def test_batch_columns_that_cannot_be_are_refused(batch: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        DesignSpec.learn(people(), batch=batch, formula="age", features=["thickness"])
+
+
+@pytest.mark.parametrize(
+    ("features", "message"), [("thickness", "a list of the names.*'thickness'"), ([], "empty list")]
+)
+def test_features_that_are_no_list_of_names_are_refused(features: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        DesignSpec.learn(people(), batch="site", formula="age", features=features)
+
+
+def test_transform_is_kept() -> None:
+    spec = DesignSpec.learn(people(), batch="site", formula="age", features=["thickness"], transform="log")
+    assert spec.transform == "log" and DesignSpec.from_json(spec.to_json()).transform == "log"
+    assert learn(people(), "age").transform is None
+
+
+def test_unknown_transform_names_the_known() -> None:
+    with pytest.raises(BayesCombatError, match="transform to be 'log' or None, found 'sqrt'"):
+        DesignSpec.learn(people(), batch="site", formula="age", features=["thickness"], transform="sqrt")
+
+
+@pytest.mark.parametrize("changes", [{"batch": ["site", "software"]}, {"batch": "center"}, {"transform": "log"}])
+def test_specs_differ_by_batch_columns_and_transform(changes: dict[str, Any]) -> None:
+    options = {"batch": "site", "formula": "age", "features": ["thickness"]}
+    assert DesignSpec.learn(people(), **options) != DesignSpec.learn(people(), **options | changes)
+
+
+# ---------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_saved_design_equals_the_original_and_gives_the_same_bits(formula: str, tmp_path: Path) -> None:
+    table = people()
+    spec = learn(table, formula)
+    spec.save(tmp_path / "design.json")
+    first, second = (DesignSpec.load(tmp_path / "design.json") for _ in range(2))
+    assert first == second == spec
+    assert first.matrix(table).tobytes() == second.matrix(table).tobytes() == spec.matrix(table).tobytes()
+
+
+def test_saved_design_is_text_that_people_can_read(tmp_path: Path) -> None:
+    table = people().rename(columns={"sex": "Größe"})
+    learn(table, ["Größe"]).save(tmp_path / "design.json")
+    lines = (tmp_path / "design.json").read_bytes().decode("utf-8").split("\n")
+    assert lines[0] == "{" and '  "formula": "`Größe`",' in lines and lines[-1] == ""
+
+
+def test_saving_replaces_an_older_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "design.json"
+    learn(people(), "age").save(path)
+    learn(people(), "sex").save(str(path))
+    assert DesignSpec.load(path).formula == "sex"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_saving_that_fails_leaves_the_older_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "design.json"
+    learn(people(), "age").save(path)
+    # A name that UTF-8 cannot hold stops the writing.
+    broken = DesignSpec.learn(people(), batch="site", formula="age", features=["\ud800"])
+    with pytest.raises(UnicodeEncodeError):
+        broken.save(path)
+    assert DesignSpec.load(path).formula == "age"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_saving_into_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="Expected a folder .*nowhere.* to write into"):
+        learn(people(), "age").save(tmp_path / "nowhere" / "design.json")
+
+
+def test_design_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="text file of bayescombat at .*design.json"):
+        DesignSpec.load(tmp_path / "design.json")
+
+
+def test_half_a_design_file_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "design.json"
+    learn(people(), "bs(age)").save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(FileFormatError, match=r"Expected a design of version 1 as JSON, found the file .*design\.json"):
+        DesignSpec.load(path)
+
+
+def test_file_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "design.json"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n\xff")
+    with pytest.raises(FileFormatError, match="text file of bayescombat at .*design.json"):
+        DesignSpec.load(path)
+
+
+def test_made_up_table_of_levels_and_ends_gives_the_design_of_the_real_one() -> None:
+    real = people(200)
+    made_up = pd.DataFrame({"age": [real["age"].min(), real["age"].max()], "sex": ["M", "F"]})
+    formula = "bs(age, knots=[40, 60]) + sex"
+    assert learn(made_up, formula) == learn(real, formula)
+    assert learn(made_up, formula).matrix(real).tobytes() == learn(real, formula).matrix(real).tobytes()

@@ -55,6 +55,13 @@ def test_a_gradient_costs_the_same_for_any_number_of_scans() -> None:
     assert large / small <= 1.2
 
 
+def test_missing_cells_cost_at_most_five_times_the_time() -> None:
+    full, holed = speed.gradient_seconds_with_holes()
+    assert holed / full <= 5
+    quick, quick_holed = speed.empirical_bayes_seconds_with_holes()
+    assert quick_holed / quick <= 5
+
+
 @pytest.fixture(scope="module")
 def simulation() -> pd.DataFrame:
     return coverage.table()

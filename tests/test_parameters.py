@@ -18,6 +18,21 @@ DIMS = {
     "sigma": ("feature",),
     **dict.fromkeys(HYPERPARAMETERS, ("batch",)),
 }
+# How batches differ: scalars in the model of one batch variable, reported for each variable.
+POPULATION = {
+    "gamma_mean_spread",
+    "gamma_sd_log_typical",
+    "gamma_sd_spread",
+    "log_delta_mean_spread",
+    "log_delta_sd_log_typical",
+    "log_delta_sd_spread",
+}
+# What draws have and estimates have not.
+DIMS_OF_DRAWS = {
+    "gamma_typical": ("batch_variable", "feature"),
+    "delta_typical": ("batch_variable", "feature"),
+    **dict.fromkeys(POPULATION, ("batch_variable",)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +51,9 @@ def loose_draws(study: bc.Study) -> xr.Dataset:
         "batch": len(study.batches),
         "covariate": len(study.covariates),
     }
-    positive = {"delta", "sigma", "gamma_sd", "log_delta_sd"}
+    positive = {"delta", "sigma", "gamma_sd", "log_delta_sd"} | {name for name in POPULATION if "spread" in name}
     data = {}
-    for name, dims in DIMS.items():
+    for name, dims in (DIMS | dict.fromkeys(sorted(POPULATION), ())).items():
         whole = ("chain", "draw", *dims)
         values = rng.normal(size=[sizes[dim] for dim in whole])
         data[name] = (whole, np.exp(0.3 * values) if name in positive else values)
@@ -114,6 +129,23 @@ def test_slopes_and_spreads_of_scales_stay_as_they_are(loose_draws: xr.Dataset, 
         np.testing.assert_array_equal(found[name], loose_draws[name])
 
 
+def test_spreads_across_batches_stay_as_they_are(loose_draws: xr.Dataset, study: bc.Study) -> None:
+    found = bc.identify(loose_draws, study).sel(batch_variable="site")
+    for name in POPULATION:
+        np.testing.assert_array_equal(found[name], loose_draws[name])
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_what_is_expected_of_an_unseen_batch_stays_as_it_is(
+    loose_draws: xr.Dataset, study: bc.Study, study_to_a_reference: bc.Study, reference: bool
+) -> None:
+    # In the model such a batch is expected at alpha, with the scale sigma.
+    found = bc.identify(loose_draws, study_to_a_reference if reference else study).sel(batch_variable="site")
+    mean, scale = found["alpha"] + found["gamma_typical"], found["sigma"] * found["delta_typical"]
+    np.testing.assert_allclose(mean.transpose(..., "feature"), loose_draws["alpha"], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(scale.transpose(..., "feature"), loose_draws["sigma"], rtol=1e-12)
+
+
 def test_hyperparameters_have_the_origin_and_unit_of_the_effects(loose_draws: xr.Dataset, study: bc.Study) -> None:
     found = bc.identify(loose_draws, study)
     weights = xr.DataArray(np.bincount(study.codes) / len(study.codes), dims="batch")
@@ -170,7 +202,7 @@ def test_labels_decide_rather_than_positions(loose_draws: xr.Dataset, study: bc.
 # ---------------------------------------------------------------- what is missing
 
 
-@pytest.mark.parametrize("name", sorted(set(DIMS) - {"gamma", "beta"}))
+@pytest.mark.parametrize("name", sorted((set(DIMS) | POPULATION) - {"gamma", "beta"}))
 def test_missing_variables_are_named(loose_draws: xr.Dataset, study: bc.Study, name: str) -> None:
     with pytest.raises(DataError, match=f"'{name}'"):
         bc.identify(loose_draws.drop_vars(name), study)
@@ -200,13 +232,15 @@ def reported(request: pytest.FixtureRequest, nuts_fit: bc.Fit, eb_fit: bc.Fit) -
     return {"nuts": nuts_fit, "eb": eb_fit}[request.param].parameters
 
 
-def test_names(reported: xr.Dataset) -> None:
-    assert set(reported.data_vars) == set(DIMS)
+def test_names(nuts_fit: bc.Fit, eb_fit: bc.Fit) -> None:
+    assert set(nuts_fit.parameters.data_vars) == set(DIMS) | set(DIMS_OF_DRAWS)
+    assert set(eb_fit.parameters.data_vars) == set(DIMS)
 
 
 def test_dims(nuts_fit: bc.Fit, eb_fit: bc.Fit) -> None:
-    for name, dims in DIMS.items():
+    for name, dims in (DIMS | DIMS_OF_DRAWS).items():
         assert nuts_fit.parameters[name].dims == ("chain", "draw", *dims)
+    for name, dims in DIMS.items():
         assert eb_fit.parameters[name].dims == dims
 
 
@@ -216,15 +250,21 @@ def test_coordinates_are_the_study(reported: xr.Dataset, study: bc.Study) -> Non
     assert tuple(reported["covariate"].values) == study.covariates
 
 
+def test_batch_variables_are_those_of_the_study(nuts_fit: bc.Fit, study: bc.Study) -> None:
+    assert tuple(nuts_fit.parameters["batch_variable"].values) == study.spec.batch
+
+
 def test_every_variable_says_its_units(reported: xr.Dataset) -> None:
-    units = {name: reported[name].attrs["units"] for name in DIMS}
-    assert all(units[name].startswith("feature units") for name in FEATURE_UNITS)
-    assert units["delta"] == "1"
-    assert all("sigma" in units[name] for name in HYPERPARAMETERS)
+    units = {str(name): variable.attrs["units"] for name, variable in reported.data_vars.items()}
+    in_feature_units = FEATURE_UNITS | {"gamma_typical"}
+    without = {"delta", "delta_typical", "gamma_sd_spread", "log_delta_sd_spread"}
+    assert all(units[name].startswith("feature units") for name in in_feature_units & set(units))
+    assert all(units[name] == "1" for name in without & set(units))
+    assert all("sigma" in units[name] for name in set(units) - in_feature_units - without)
 
 
 def test_every_variable_says_what_it_is(reported: xr.Dataset) -> None:
-    said = [reported[name].attrs["long_name"] for name in DIMS]
+    said = [variable.attrs["long_name"] for variable in reported.data_vars.values()]
     assert all(said) and len(set(said)) == len(said)
 
 

@@ -17,10 +17,12 @@ MOST_LINES_OF_A_FUNCTION = 60
 SLOW_IMPORTS = {"arviz", "matplotlib", "nutpie", "pymc", "pytensor"}
 SECONDS_TO_IMPORT = 5.0
 ARRAYS_ONLY = {
+    "additive": {"pandas", "pymc", "pytensor", "xarray"},
     "empirical": {"pandas", "pymc", "pytensor", "xarray"},
     "moments": {"pymc", "pytensor"},
     "standard": {"pandas", "pymc", "pytensor", "xarray"},
     "adjust": {"pymc", "pytensor"},
+    "adoption": {"pandas", "pymc", "pytensor", "xarray"},
 }
 
 type Function = ast.FunctionDef | ast.AsyncFunctionDef

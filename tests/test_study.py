@@ -13,12 +13,13 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayescombat.design import DesignSpec
 from bayescombat.errors import (
+    BayesCombatError,
     DataError,
     ExtrapolationWarning,
     FeatureWarning,
     OverlapWarning,
-    UnseenBatchError,
     UnseenLevelError,
 )
 from bayescombat.study import Study
@@ -28,6 +29,7 @@ FEATURES = ["left", "right"]
 FOUR = np.arange(8.0).reshape(4, 2)
 SITES = ["a", "a", "b", "b"]
 MISSING = [None, np.nan, pd.NA, pd.NaT]
+ENTRIES = pytest.mark.parametrize("entry", ["dataframe", "arrays", "design"])
 
 
 def scans(n: int = 12, seed: int = 0) -> pd.DataFrame:
@@ -58,6 +60,16 @@ def with_cell(row: str, column: str, value: object) -> pd.DataFrame:
     return table
 
 
+def enter(entry: str, table: pd.DataFrame, transform: str | None = None) -> Study:
+    """Bring a table in by one of the ways."""
+    if entry == "dataframe":
+        return study_of(table, covariates=None, transform=transform)
+    if entry == "arrays":
+        return Study.from_arrays(table[FEATURES], batch=table["site"], transform=transform)
+    design = DesignSpec.learn(scans(), batch="site", formula="", features=FEATURES, transform=transform)
+    return Study.from_design(table, design)
+
+
 # ---------------------------------------------------------------- what a study holds
 
 
@@ -69,7 +81,7 @@ def test_fields() -> None:
     np.testing.assert_array_equal(study.y, table[FEATURES])
     np.testing.assert_array_equal(study.x, np.column_stack([table["age"], table["sex"] == "M"]))
     assert (study.features, study.covariates) == (("left", "right"), ("age", "sex[T.M]"))
-    assert (study.spec.batch, study.spec.formula, study.reference) == ("site", "age + sex", "c")
+    assert (study.spec.batch, study.spec.formula, study.reference) == (("site",), "age + sex", "c")
     assert list(study.obs) == list(table.index)
 
 
@@ -130,7 +142,7 @@ def test_row_12_table_is_never_mutated() -> None:
     table = scans().astype({"left": object, "sex": "category"})
     before = table.copy(deep=True)
     study = study_of(table, covariates="bs(age, df=4) + sex")
-    Study.replay(table, study.spec, study.batches)
+    Study.from_design(table, study.spec)
     pd.testing.assert_frame_equal(table, before)
 
 
@@ -287,7 +299,7 @@ def test_columns_of_several_levels_are_refused() -> None:
 def test_columns_may_be_numbers() -> None:
     table = scans().rename(columns={"site": 0, "age": 1, "left": 2, "right": 3})
     study = Study.from_dataframe(table, batch=0, covariates=[1], features=[3, 2])
-    assert (study.spec.batch, study.covariates, study.features) == ("0", ("1",), ("3", "2"))
+    assert (study.spec.batch, study.covariates, study.features) == (("0",), ("1",), ("3", "2"))
     np.testing.assert_array_equal(study.y, table[[3, 2]])
 
 
@@ -354,22 +366,60 @@ def test_row_11_infinite_features_are_named() -> None:
         study_of(table)
 
 
-@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
-def test_row_02_missing_cells_are_counted_and_named(missing: object) -> None:
-    table = with_cell("scan-2", "right", missing)
-    with pytest.raises(DataError, match="1 missing cell in the features 'right' and the rows 'scan-2'.*impute"):
-        study_of(table)
-
-
-def test_row_02_many_missing_cells_name_five() -> None:
+def test_row_11_many_infinite_cells_name_five_rows() -> None:
     table = scans()
-    table.loc[table.index[:7], FEATURES] = np.nan
-    with pytest.raises(DataError, match="14 missing cells.*'scan-4' and 2 more"):
+    table.loc[table.index[:7], FEATURES] = np.inf
+    with pytest.raises(DataError, match="14 infinite cells.*'scan-4' and 2 more"):
         study_of(table)
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_row_02_missing_cells_come_through_and_change_nothing_else(missing: object) -> None:
+    study = study_of(with_cell("scan-2", "right", missing))
+    expected = scans()[FEATURES].to_numpy().copy()
+    expected[2, 1] = np.nan
+    np.testing.assert_array_equal(study.y, expected)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.array([1.5, None] * 6, dtype="Float64"),
+        pd.array([1, None] * 6, dtype="Int64"),
+        pd.array([True, None] * 6, dtype="boolean"),
+        pd.array([1, None] * 6, dtype="int64[pyarrow]"),
+        np.array([1, None] * 6, dtype=object),
+        np.array([True, pd.NA] * 6, dtype=object),
+    ],
+    ids=lambda values: f"{values.dtype} {type(values[0]).__name__}",
+)
+def test_row_02_missing_cells_of_every_type(values: Any) -> None:
+    study = study_of(scans().assign(left=values), covariates=None)
+    np.testing.assert_array_equal(study.y[:, 0], [float(values[0]), np.nan] * 6)
+
+
+@pytest.mark.parametrize("dtype", [float, object, "Float64", "Int64"])
+def test_row_02_feature_that_is_all_missing_comes_through(dtype: Any) -> None:
+    study = study_of(scans().assign(left=pd.Series([None] * 12, index=scans().index, dtype=dtype)))
+    assert np.isnan(study.y[:, 0]).all() and not np.isnan(study.y[:, 1]).any()
+
+
+@ENTRIES
+def test_row_02_study_without_any_measurement_is_refused(entry: str) -> None:
+    table = scans().assign(left=np.nan, right=np.nan)
+    with pytest.raises(DataError, match="one measurement, found every cell of the features 'left', 'right' missing"):
+        enter(entry, table)
 
 
 def test_row_04_constant_features_come_through() -> None:
     assert (study_of(scans().assign(left=0.0)).y[:, 0] == 0).all()
+
+
+def test_row_02_infinity_beside_a_missing_cell_is_still_refused() -> None:
+    table = scans()
+    table.loc[["scan-2", "scan-5"], "right"] = [np.nan, np.inf]
+    with pytest.raises(DataError, match="1 infinite cell in the features 'right' and the rows 'scan-5'"):
+        study_of(table)
 
 
 @pytest.mark.parametrize("features", [["lefft"], ["left", "nothing"]])
@@ -442,6 +492,23 @@ def test_row_21_measurements_are_not_named(values: np.ndarray) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         study_of(scans(300).assign(extra=values), features=None)
+
+
+@pytest.mark.parametrize(
+    ("values", "meaning"),
+    [(np.arange(300.0), "could be identifiers"), (2000.0 + np.arange(300) % 8, "could be years or codes")],
+)
+def test_row_21_missing_cells_hide_no_code(values: np.ndarray, meaning: str) -> None:
+    values[:200] = np.nan
+    with pytest.warns(FeatureWarning, match=f"{meaning}.*: 'extra'"):
+        study_of(scans(300).assign(extra=values), features=None)
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_row_21_feature_of_one_value_or_none_is_no_code(known: int) -> None:
+    values = np.full(300, np.nan)
+    values[:known] = 7.0
+    assert "extra" in study_of(scans(300).assign(extra=values), features=None).features
 
 
 @pytest.mark.parametrize("features", ["left|right|extra", ["left", "right", "extra"]])
@@ -606,13 +673,19 @@ def test_arrays_of_pandas_give_the_same_spec_as_their_table() -> None:
 def test_arrays_get_default_names() -> None:
     study = Study.from_arrays([[1, 2.5], [2, 3], [3, 1]], batch=("a", "b", "a"), covariates=[[1], [1.5], [2]])
     assert (study.features, study.covariates) == (("feature_0", "feature_1"), ("covariate_0",))
-    assert list(study.obs) == [0, 1, 2] and study.spec.batch == "batch"
+    assert list(study.obs) == [0, 1, 2] and study.spec.batch == ("batch",)
 
 
-def test_arrays_may_be_masked_only_where_nothing_is_masked() -> None:
-    y = np.ma.masked_array(np.eye(3), mask=np.eye(3) > 0)
-    with pytest.raises(DataError, match="3 missing cells"):
-        Study.from_arrays(y, batch=["a", "b", "a"])
+@pytest.mark.parametrize("dtype", [float, int])
+def test_row_02_masked_cells_of_arrays_are_missing(dtype: type) -> None:
+    y = np.ma.masked_array(np.ones((3, 3), dtype), mask=np.eye(3) > 0)
+    study = Study.from_arrays(y, batch=["a", "b", "a"])
+    np.testing.assert_array_equal(study.y, np.where(np.eye(3) > 0, np.nan, 1.0))
+
+
+def test_row_02_arrays_of_objects_may_hold_none() -> None:
+    study = Study.from_arrays([[1.5, None], [2, 3]], batch=["a", "b"])
+    np.testing.assert_array_equal(study.y, [[1.5, np.nan], [2, 3]])
 
 
 @pytest.mark.parametrize(
@@ -628,15 +701,17 @@ def test_arrays_may_be_masked_only_where_nothing_is_masked() -> None:
         ({"y": FOUR[:, :0]}, "at least one column, found 0"),
         ({"y": FOUR.astype(str)}, "features of real numbers"),
         ({"y": FOUR * 1j}, "features of real numbers"),
-        (
-            {"y": np.where(FOUR == 3, np.nan, FOUR)},
-            "1 missing cell in the features 'feature_1' and the rows '1'",
-        ),
         ({"y": np.where(FOUR == 3, np.inf, FOUR)}, "1 infinite cell in the features 'feature_1'"),
         ({"batch": "site"}, "found the text 'site'"),
         ({"batch": FOUR}, "found 2 dimensions"),
         ({"batch": ["a", None, "b", "b"]}, "batch 'batch', found 1 missing, in the rows '1'"),
         ({"batch": ["a"] * 4}, "at least two batches"),
+        ({"batch": {}}, "at least one batch variable, found none"),
+        ({"batch": {"site": SITES, "software": [5, 6]}}, r"y has 4, batch\['software'\] has 2"),
+        ({"batch": {"site": "a"}}, r"in batch\['site'\], found the text 'a'"),
+        ({"batch": {1: SITES, "1": SITES}}, "every batch variable once, found '1'"),
+        ({"batch": pd.DataFrame({"s": SITES, "t": ["x", None, "y", "y"]})}, "batch 't', found 1 missing"),
+        ({"batch": {"feature_0": SITES}}, "column name once, found 1 more than once: 'feature_0'"),
         ({"covariates": [1, 2, 1, 2]}, "found list of 1 dimensions"),
         ({"covariates": {"age": FOUR}}, "one dimension in every covariate, found others in 'age'"),
         ({"covariates": {"sex": list("MFMF")}}, "numbers, found others: 'sex'. Use Study.from_dataframe"),
@@ -659,7 +734,7 @@ def test_row_11_arrays_are_refused_in_words(changes: dict[str, Any], message: st
         Study.from_arrays(options.pop("y"), **options)
 
 
-@pytest.mark.parametrize("which", ["batch", "covariates", "mapping"])
+@pytest.mark.parametrize("which", ["batch", "batches", "covariates", "mapping"])
 def test_row_11_indexes_that_disagree_are_refused(which: str) -> None:
     y = pd.DataFrame(FOUR, index=list("wxyz"), columns=FEATURES)
     batch = pd.Series(SITES, index=y.index)
@@ -667,6 +742,7 @@ def test_row_11_indexes_that_disagree_are_refused(which: str) -> None:
     turned = list("zyxw")
     options: dict[str, Any] = {
         "batch": {"batch": batch.loc[turned], "covariates": age},
+        "batches": {"batch": {"site": batch.loc[turned]}},
         "covariates": {"batch": batch, "covariates": age.loc[turned]},
         "mapping": {"batch": SITES, "covariates": {"age": age["age"].loc[turned]}},
     }[which]
@@ -686,45 +762,288 @@ def test_row_06_arrays_are_checked_for_overlap() -> None:
         Study.from_arrays(FOUR, batch=SITES, covariates={"age": [1, 2, 3, 4]})
 
 
-# ---------------------------------------------------------------- rows of known batches
+# ---------------------------------------------------------------- several batch variables
+
+
+def two(n: int = 12, **columns: Any) -> pd.DataFrame:
+    """Scans with a second batch variable, each of whose levels is at every site."""
+    return scans(n).assign(**{"software": np.array([5, 6])[np.arange(n) // 6 % 2]} | columns)
+
+
+def test_cells_of_several_batch_columns() -> None:
+    table = two()
+    study = study_of(table, batch=["site", "software"])
+    assert study.spec.batch == ("site", "software")
+    assert study.batches == ("a / 5", "a / 6", "b / 5", "b / 6", "c / 5", "c / 6")
+    found = [study.batches[code] for code in study.codes]
+    assert found == [f"{site} / {software}" for site, software in zip(table["site"], table["software"], strict=True)]
+    assert study.codes.dtype == np.intp
+
+
+def test_cells_are_sorted_by_the_numbers_of_each_variable() -> None:
+    batch = {"site": [10, 9, 10, 9], "software": ["9", "10", "10", "9"]}
+    assert Study.from_arrays(FOUR, batch=batch).batches == ("9 / 9", "9 / 10", "10 / 9", "10 / 10")
+
+
+def test_cells_without_scans_are_no_batches() -> None:
+    study = Study.from_arrays(FOUR, batch={"site": SITES, "software": [5, 5, 6, 6]})
+    assert study.batches == ("a / 5", "b / 6")
+
+
+@pytest.mark.parametrize("batch", ["site", ["site"], ("site",)])
+def test_one_batch_column_in_a_list_changes_nothing(batch: Any) -> None:
+    study, expected = study_of(scans(), batch=batch), study_of(scans())
+    assert (study.batches, study.spec) == (expected.batches, expected.spec)
+    np.testing.assert_array_equal(study.codes, expected.codes)
+
+
+def test_labels_of_one_batch_column_may_hold_the_separator() -> None:
+    study = Study.from_arrays(FOUR, batch=["a / b", "a", "a / b", "a"], reference="a / b")
+    assert (study.batches, study.reference) == (("a", "a / b"), "a / b")
+
+
+def test_labels_of_several_batch_columns_with_the_separator_are_refused() -> None:
+    with pytest.raises(DataError, match="without ' / '.*found 'x / y'. Rename"):
+        study_of(two(software=["x / y", "z"] * 6), batch=["site", "software"])
+
+
+def test_one_variable_of_several_levels_is_enough() -> None:
+    study = study_of(two(software=5), batch=["software", "site"])
+    assert study.batches == ("5 / a", "5 / b", "5 / c")
+
+
+def test_row_07_one_cell_is_refused() -> None:
+    table = two(software=5).query("site == 'b'")
+    with pytest.raises(DataError, match="two batches in 'site', 'software', found one: 'b / 5'"):
+        study_of(table, batch=["site", "software"])
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ([], "at least one batch column, found an empty list"),
+        (["site", "site"], "every batch column once, found 'site'"),
+        (["site", "softwares"], "batch column 'softwares' among the columns.*Did you mean 'software'"),
+        (["site", "age"], "one role.*'age'"),
+    ],
+)
+def test_batch_columns_that_cannot_be_are_refused(batch: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        study_of(two(), batch=batch)
+
+
+def test_batch_columns_are_no_features() -> None:
+    assert study_of(two(), batch=["site", "software"], features=None).features == ("left", "right")
+
+
+def test_row_10_missing_label_in_the_second_batch_column() -> None:
+    table = two().astype({"software": object})
+    table.loc["scan-4", "software"] = None
+    with pytest.raises(DataError, match="batch 'software', found 1 missing, in the rows 'scan-4'"):
+        study_of(table, batch=["site", "software"])
+
+
+@pytest.mark.parametrize("kind", ["frame", "mapping", "lists"])
+def test_arrays_of_several_batch_variables_give_the_study_of_their_table(kind: str) -> None:
+    table = two()
+    batch = table[["site", "software"]]
+    given = {"frame": batch, "mapping": dict(batch.items()), "lists": batch.to_dict("list")}[kind]
+    study = Study.from_arrays(table[FEATURES], batch=given, covariates=table[["age"]])
+    expected = study_of(table, batch=["site", "software"], covariates=["age"])
+    assert (study.batches, study.spec) == (expected.batches, expected.spec)
+    np.testing.assert_array_equal(study.codes, expected.codes)
+
+
+def test_arrays_of_one_named_batch_variable_keep_its_name() -> None:
+    assert Study.from_arrays(FOUR, batch={"scanner": SITES}).spec.batch == ("scanner",)
+
+
+# ---------------------------------------------------------------- reference among several batch variables
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [["a", 5], ("a", "5"), np.array(["a", "5"]), {"site": "a", "software": 5.0}, {"software": "5", "site": "a"}],
+)
+def test_row_14_reference_names_a_level_of_each(reference: Any) -> None:
+    assert study_of(two(), batch=["site", "software"], reference=reference).reference == "a / 5"
+
+
+def test_row_14_reference_cell_need_not_hold_scans() -> None:
+    batch = {"site": SITES, "software": [5, 5, 6, 6]}
+    assert Study.from_arrays(FOUR, batch=batch, reference=["a", 6]).reference == "a / 6"
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("a", "each batch variable \\('site', 'software'\\) as reference, found 'a'. Name one level of each"),
+        ("a / 5", "found 'a / 5'. Name one level of each: reference={'site': ..., 'software': ...}"),
+        (["a"], "found 'a'. Name one"),
+        (["a", 5, 6], "found 'a', '5', '6'. Name one"),
+        ({"site": "a"}, "found levels of 'site'. Name one"),
+        ({"site": "a", "softwares": 5}, "found levels of 'site', 'softwares'. Name one"),
+        (["a", 7], "the batches '5', '6' of 'software' as reference, found '7'"),
+        ({"software": 5, "site": "x"}, "the batches 'a', 'b', 'c' of 'site' as reference, found 'x'"),
+    ],
+    ids=str,
+)
+def test_row_14_references_that_name_no_level_of_each_are_refused(reference: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        study_of(two(), batch=["site", "software"], reference=reference)
+
+
+def test_row_14_reference_level_of_one_scan_is_refused() -> None:
+    table = two(software=[7, 5, 6] + [5, 6, 5] * 3)
+    with pytest.raises(DataError, match="reference batch of 'software' of at least two scans, found one scan in '7'"):
+        study_of(table, batch=["site", "software"], reference=["a", 7], covariates=None)
+
+
+@pytest.mark.parametrize("reference", [["b"], {"site": "b"}])
+def test_reference_of_one_batch_variable_may_be_named_like_several(reference: Any) -> None:
+    assert study_of(scans(), reference=reference).reference == "b"
+
+
+# ---------------------------------------------------------------- overlap among several batch variables
+
+
+def test_row_06_gaps_are_found_in_each_batch_variable_by_name() -> None:
+    table = two()
+    table.loc[table["software"] == 5, "age"] -= 1000.0
+    with pytest.warns(OverlapWarning, match="ranges of 'age' .*between batches of 'software', found 2") as caught:
+        study_of(table, batch=["site", "software"], covariates="age")
+    assert len(caught) == 1 and caught[0].filename == __file__
+
+
+def test_row_06_single_levels_are_found_in_each_batch_variable_by_name() -> None:
+    table = two(sex=lambda t: np.where(t["software"] == 5, "F", "M"))
+    with pytest.warns(OverlapWarning, match="levels of 'sex' in every batch of 'software', found 2 with one"):
+        study_of(table, batch=["site", "software"], covariates="sex")
+
+
+def test_row_06_cells_that_do_not_meet_are_no_gap_where_levels_do() -> None:
+    table = pd.DataFrame(
+        {
+            "site": list("aaaabbbb"),
+            "software": [5, 5, 6, 6] * 2,
+            "age": [20.0, 21, 80, 81, 60, 61, 40, 41],
+            "left": np.arange(8.0),
+        }
+    )
+    study = Study.from_dataframe(table, batch=["site", "software"], covariates="age", features=["left"])
+    assert len(study.batches) == 4
+
+
+def test_row_06_batch_variable_of_one_level_is_no_gap() -> None:
+    study_of(two(software=5), batch=["site", "software"])
+
+
+# ---------------------------------------------------------------- transform
+
+
+@ENTRIES
+def test_log_is_kept_beside_measurements_in_natural_units(entry: str) -> None:
+    table = scans()
+    table.loc["scan-3", "left"] = np.nan
+    study = enter(entry, table, "log")
+    assert study.spec.transform == "log"
+    np.testing.assert_array_equal(study.y, table[FEATURES])
+    np.testing.assert_array_equal(study.transformed, np.log(table[FEATURES].to_numpy()))
+    with pytest.raises(ValueError, match="read-only"):
+        study.transformed[0] = 0
+
+
+def test_without_transform_measurements_are_modelled_as_they_are() -> None:
+    study = study_of(scans().assign(left=-1.0))
+    assert study.spec.transform is None
+    np.testing.assert_array_equal(study.transformed, study.y)
+    with pytest.raises(ValueError, match="read-only"):
+        study.transformed[0] = 0
+
+
+@ENTRIES
+def test_log_of_what_is_not_above_zero_is_refused_with_count_and_names(entry: str) -> None:
+    table = scans()
+    table.loc[["scan-2", "scan-5"], "right"] = [0.0, -1.5]
+    table.loc["scan-3", "left"] = np.nan
+    expected = "2 zero or negative cells in the features 'right' and the rows 'scan-2', 'scan-5'. Leave.*missing"
+    with pytest.raises(DataError, match=expected):
+        enter(entry, table, "log")
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_log_of_zero_alone_is_refused(zero: float) -> None:
+    with pytest.raises(DataError, match="1 zero or negative cell in the features 'left' and the rows 'scan-4'"):
+        study_of(with_cell("scan-4", "left", zero), transform="log")
+
+
+@pytest.mark.parametrize("entry", ["dataframe", "arrays"])
+def test_unknown_transform_is_refused(entry: str) -> None:
+    with pytest.raises(BayesCombatError, match="transform to be 'log' or None, found 'sqrt'"):
+        enter(entry, scans(), "sqrt")
+
+
+# ---------------------------------------------------------------- repr
+
+
+def test_repr_says_what_is_missing() -> None:
+    table = scans()
+    table.loc["scan-3", "left"] = np.nan
+    assert repr(study_of(table)).split("\n")[1] == "  4.2 % of the cells missing"
+    assert "missing" not in repr(study_of(scans()))
+
+
+def test_repr_of_few_missing_cells_does_not_say_none() -> None:
+    y = np.ones((3000, 1))
+    y[0] = np.nan
+    assert "less than 0.1 % of the cells missing" in repr(Study.from_arrays(y, batch=["a", "b"] * 1500))
+
+
+def test_repr_says_the_transform() -> None:
+    assert "  transform: log" in repr(study_of(scans(), transform="log")).split("\n")
+    assert "transform" not in repr(study_of(scans()))
+
+
+def test_repr_has_a_line_for_each_of_several_batch_variables() -> None:
+    assert repr(study_of(two(14), batch=["site", "software"], reference=["a", 5])).split("\n") == [
+        "Study: 14 scans × 2 features",
+        "  'site': 3 batches of 4 ('a') to 5 ('c') scans",
+        "  'software': 2 batches of 6 ('6') to 8 ('5') scans",
+        "  covariates: 'age', 'sex[T.M]'",
+        "  reference: 'a / 5'",
+    ]
+
+
+# ---------------------------------------------------------------- rows by a design learned elsewhere
 
 
 @pytest.mark.parametrize("rows", [[0], [5], [1, 4], [8, 2, 0]])
 def test_row_08_any_rows_are_those_of_the_whole(rows: list[int]) -> None:
     table = scans()
     study = study_of(table, covariates="bs(age, df=4) + sex")
-    some = Study.replay(table.iloc[rows], study.spec, study.batches)
+    some = Study.from_design(table.iloc[rows], study.spec)
     np.testing.assert_array_equal(some.y, study.y[rows])
     np.testing.assert_allclose(some.x, study.x[rows], rtol=1e-12)
-    np.testing.assert_array_equal(some.codes, study.codes[rows])
-    assert (some.batches, some.spec, some.reference) == (study.batches, study.spec, None)
+    assert some.batches == tuple(sorted(set(table["site"].iloc[rows])))
+    assert [some.batches[code] for code in some.codes] == list(table["site"].iloc[rows])
+    assert (some.spec, some.reference) == (study.spec, None)
     assert list(some.obs) == list(study.obs[rows])
 
 
-def test_row_08_codes_follow_the_batches_given() -> None:
-    table, study = scans(), study_of(scans())
-    batches = ("x", "c", "b", "a")
-    for data in (table, study):
-        replayed = Study.replay(data, study.spec, batches)
-        assert replayed.batches == batches
-        np.testing.assert_array_equal(np.array(batches)[replayed.codes], table["site"])
-
-
-@pytest.mark.parametrize("as_study", [False, True])
-def test_row_08_unknown_batch_names_the_known(as_study: bool) -> None:
+def test_row_08_site_of_one_batch_and_one_level_has_the_columns_of_the_design(tmp_path: Path) -> None:
     table = scans()
-    study = study_of(table)
-    other = table.assign(site=table["site"].replace({"c": "bb"}))
-    with pytest.raises(UnseenBatchError, match="batches 'a', 'b', 'c', found 4 rows of 'bb'.*fit again"):
-        Study.replay(study_of(other) if as_study else other, study.spec, study.batches)
+    study = study_of(table, covariates="bs(age, df=4) * sex")
+    study.spec.save(tmp_path / "design.json")
+    men = (table["site"] == "b") & (table["sex"] == "M")
+    site = Study.from_design(table[men], DesignSpec.load(tmp_path / "design.json"))
+    assert (site.batches, site.covariates) == (("b",), study.covariates)
+    np.testing.assert_array_equal(site.x, study.x[men.to_numpy()])
 
 
-def test_row_13_labels_of_new_rows_may_have_another_type() -> None:
-    table = scans().assign(site=lambda t: t["site"].map({"a": 1, "b": 2, "c": 10}))
-    study = study_of(table)
-    for kind in (float, str, "category", "Int64"):
-        replayed = Study.replay(table.astype({"site": kind}), study.spec, study.batches)
-        np.testing.assert_array_equal(replayed.codes, study.codes)
+def test_row_08_batches_that_nobody_knew_are_found_by_a_design() -> None:
+    table, design = two(), study_of(two(), batch=["site", "software"]).spec
+    site = Study.from_design(table.assign(site="new", software=lambda t: t["software"] + 4), design)
+    assert site.batches == ("new / 9", "new / 10")
 
 
 @pytest.mark.parametrize("column", ["site", "age", "left"])
@@ -732,33 +1051,77 @@ def test_row_08_rows_lacking_a_column_are_refused(column: str) -> None:
     table = scans()
     study = study_of(table)
     with pytest.raises(DataError, match=f"'{column}' among the columns.*Did you mean '{column}_'"):
-        Study.replay(table.rename(columns={column: f"{column}_"}), study.spec, study.batches)
+        Study.from_design(table.rename(columns={column: f"{column}_"}), study.spec)
 
 
-@pytest.mark.parametrize("column", ["site", "age", "left"])
+@pytest.mark.parametrize("column", ["site", "age"])
 def test_row_10_missing_values_in_new_rows_are_refused(column: str) -> None:
     study = study_of(scans())
     with pytest.raises(DataError, match="'scan-4'"):
-        Study.replay(with_cell("scan-4", column, None), study.spec, study.batches)
+        Study.from_design(with_cell("scan-4", column, None), study.spec)
+
+
+def test_row_02_missing_cells_of_new_rows_come_through() -> None:
+    study = Study.from_design(with_cell("scan-4", "left", None), study_of(scans()).spec)
+    assert np.argwhere(np.isnan(study.y)).tolist() == [[4, 0]]
 
 
 def test_row_09_new_rows_with_an_unseen_level() -> None:
     study = study_of(scans())
     with pytest.raises(UnseenLevelError, match="found 'X' in the rows 'scan-4'"):
-        Study.replay(with_cell("scan-4", "sex", "X"), study.spec, study.batches)
+        Study.from_design(with_cell("scan-4", "sex", "X"), study.spec)
 
 
 def test_row_09_new_rows_outside_a_spline_warn_at_the_caller() -> None:
     study = study_of(scans(), covariates="bs(age)")
     with pytest.warns(ExtrapolationWarning, match="1 row has 'age' outside") as caught:
-        Study.replay(scans().iloc[[0]].assign(age=99.0), study.spec, study.batches)
+        Study.from_design(scans().iloc[[0]].assign(age=99.0), study.spec)
     assert caught[0].filename == __file__
 
 
-def test_replay_gives_no_overlap_warning() -> None:
+def test_row_06_rows_by_a_design_give_no_overlap_warning() -> None:
     table, study = scans(), study_of(scans())
     apart = table.assign(age=table["site"].map({"a": 1.0, "b": 2.0, "c": 3.0}), sex="F")
-    Study.replay(apart, study.spec, study.batches)
+    assert len(Study.from_design(apart, study.spec).batches) == 3
+
+
+@pytest.mark.parametrize(
+    ("batch", "reference", "expected"),
+    [("site", "elsewhere", "elsewhere"), ("site", 7.0, "7"), (["site", "software"], ["x", 7], "x / 7")],
+)
+def test_row_14_reference_of_a_design_may_be_at_another_site(batch: Any, reference: Any, expected: str) -> None:
+    design = study_of(two(), batch=batch).spec
+    assert Study.from_design(two().iloc[[0]], design, reference=reference).reference == expected
+
+
+def test_row_14_reference_of_a_design_names_one_level_of_each() -> None:
+    design = study_of(two(), batch=["site", "software"]).spec
+    with pytest.raises(DataError, match="found 'elsewhere'. Name one level of each"):
+        Study.from_design(two(), design, reference="elsewhere")
+
+
+def test_study_is_no_table() -> None:
+    study = study_of(scans())
+    with pytest.raises(DataError, match="Expected a pandas DataFrame.*found Study"):
+        Study.from_design(study, study.spec)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- studies of one design
+
+
+def test_study_of_other_rows_and_the_same_design_conforms() -> None:
+    study, other = study_of(scans()), study_of(scans(seed=1), reference="b")
+    conforming = other.conforming(study.spec)
+    assert conforming.spec is study.spec and conforming.reference == "b"
+    for name in ("y", "x", "codes"):
+        np.testing.assert_array_equal(getattr(conforming, name), getattr(other, name))
+
+
+def test_study_of_arrays_conforms_to_a_batch_column_of_another_name() -> None:
+    table, study = scans(), study_of(scans(), covariates="age")
+    other = Study.from_arrays(table[FEATURES], batch=list(table["site"]), covariates=table[["age"]])
+    assert other.spec.batch == ("batch",)
+    assert other.conforming(study.spec).spec == study.spec
 
 
 @pytest.mark.parametrize(
@@ -767,21 +1130,21 @@ def test_replay_gives_no_overlap_warning() -> None:
         ({"features": ["left"]}, "the features 'left', 'right', found 'left'"),
         ({"features": ["right", "left"]}, "the features 'left', 'right', found 'right', 'left'"),
         ({"covariates": "age"}, r"the covariates 'age', 'sex\[T.M\]', found 'age'"),
+        ({"covariates": None}, r"the covariates 'age', 'sex\[T.M\]', found none"),
+        ({"batch": "site"}, "the batch variables 'site', 'software', found 'site'"),
+        ({"batch": ["software", "site"]}, "the batch variables 'site', 'software', found 'software', 'site'"),
+        ({"transform": "log"}, "transform=None, found transform='log'"),
     ],
+    ids=str,
 )
-def test_replayed_study_of_another_design_is_refused(changes: dict[str, Any], message: str) -> None:
-    study, other = study_of(scans()), study_of(scans(), **changes)
+def test_study_of_another_design_does_not_conform(changes: dict[str, Any], message: str) -> None:
+    study = study_of(two(), batch=["site", "software"])
     with pytest.raises(DataError, match=message):
-        Study.replay(other, study.spec, study.batches)
+        study_of(two(), **{"batch": ["site", "software"]} | changes).conforming(study.spec)
 
 
 @pytest.mark.parametrize("formula", ["center(age)", "bs(age)"])
-def test_replayed_study_that_learned_something_else_is_refused(formula: str) -> None:
+def test_study_that_learned_something_else_does_not_conform(formula: str) -> None:
     study, other = study_of(scans(), covariates=formula), study_of(scans(seed=1), covariates=formula)
     with pytest.raises(DataError, match="same names with other levels, knots, means"):
-        Study.replay(other, study.spec, study.batches)
-
-
-def test_replayed_study_of_other_rows_and_the_same_design() -> None:
-    study, other = study_of(scans()), study_of(scans(seed=1))
-    np.testing.assert_array_equal(Study.replay(other, study.spec, study.batches).x, other.x)
+        other.conforming(study.spec)

@@ -1,6 +1,7 @@
 """Formula to design columns: learned once on a table, replayed on any rows, kept as JSON."""
 
 from bayescombat.design.formulas import formula_text, parse
+from bayescombat.design.roles import batch_names
 from bayescombat.design.spec import DesignSpec
 
-__all__ = ["DesignSpec", "formula_text", "parse"]
+__all__ = ["DesignSpec", "batch_names", "formula_text", "parse"]

@@ -6,6 +6,7 @@ like) is kept as text, so that a design from a file gives the same bits as the o
 
 import ast
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,11 +19,14 @@ from bayescombat.columns import as_table, require, warn
 from bayescombat.design.covariates import Column
 from bayescombat.design.evaluation import State, evaluate, read_state, write_state
 from bayescombat.design.formulas import ParsedFormula, formula_text, parse
-from bayescombat.errors import DataError, ExtrapolationWarning, FileFormatError, listing
+from bayescombat.design.roles import batch_names, check_roles, feature_names
+from bayescombat.errors import DataError, ExtrapolationWarning, FileFormatError, check_choice, listing
+from bayescombat.storage import read_text, write_text
 
 __all__ = ["DesignSpec"]
 
 FORMAT_VERSION = 1
+TRANSFORMS = ("log", None)
 # How far a design row may move, relative to its column, when it is computed without the other rows.
 REPLAY_TOLERANCE = 1e-8
 
@@ -35,8 +39,8 @@ class DesignSpec:
 
     Parameters
     ----------
-    batch : str
-        Name of the batch column.
+    batch : tuple of str
+        Names of the batch columns.
     features : tuple of str
         Names of the features.
     formula : str
@@ -47,6 +51,8 @@ class DesignSpec:
         How each column that the formula reads enters it.
     state : str
         JSON: levels, knots, ranges, means and the like that the functions of the formula learned.
+    transform : {"log", None}
+        What is modelled: the logarithms of the features, or the features themselves.
 
     Examples
     --------
@@ -58,12 +64,13 @@ class DesignSpec:
     array([[0., 1.]])
     """
 
-    batch: str
+    batch: tuple[str, ...]
     features: tuple[str, ...]
     formula: str
     covariates: tuple[str, ...]
     columns: tuple[Column, ...]
     state: str
+    transform: str | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -75,39 +82,60 @@ class DesignSpec:
         cls,
         table: pd.DataFrame,
         *,
-        batch: str,
+        batch: str | Sequence[str],
         formula: str | Sequence[object] | None,
         features: Sequence[str],
+        transform: str | None = None,
     ) -> Self:
         """Learn a design from a table.
+
+        A coordinator of a federated study may have no data. A small made-up table will do, if it lists every
+        level of the categories and both ends of the ranges; sites then get the design by `save`. Knots of
+        splines are best given as numbers, as in ``bs(age, knots=[40, 60])``: otherwise they are quantiles of the
+        made-up rows.
 
         Parameters
         ----------
         table : pandas.DataFrame
             Rows are scans. Only the columns that the formula reads are used.
-        batch : str
-            Name of the batch column.
+        batch : str or sequence of str
+            Names of the batch columns, of which the table needs none.
         formula : str, sequence of column names, or None
             Covariates. The intercept is always implied and always removed; ``0 +`` changes nothing.
         features : sequence of str
-            Names of the features.
+            Names of the features, of which the table needs none.
+        transform : {"log"}, optional
+            ``"log"`` models the logarithms of the features.
 
         Raises
         ------
+        BayesCombatError
+            If `transform` is unknown.
         DataError
             If a column is missing or has two roles, if the formula cannot be evaluated, gives values that
             are not finite, or gives rows that depend on which other rows are there.
+
+        Examples
+        --------
+        >>> made_up = pd.DataFrame({"age": [18, 95], "sex": ["F", "M"]})
+        >>> spec = DesignSpec.learn(made_up, batch="site", formula="age + sex", features=["thickness"])
+        >>> site_of_men = pd.DataFrame({"age": [40, 50], "sex": ["M", "M"]})
+        >>> spec.matrix(site_of_men)
+        array([[40.,  1.],
+               [50.,  1.]])
         """
+        check_choice("transform", transform, TRANSFORMS)
         text = formula_text(formula)
         parsed = parse(text)
         names = parsed.columns.values()
-        _check_roles(batch, features, names)
+        variables, chosen = batch_names(batch), feature_names(features)
+        check_roles(variables, chosen, names)
         table = _sources(table, names)
         columns = tuple(Column.learn(table[name], grouping=name in parsed.grouping) for name in names)
         values = {column.name: column.values(table[column.name]) for column in columns}
         matrix, covariates, state = evaluate(values, parsed, State(transforms={}, levels={}), table.index)
         _check_columns(covariates, {parsed.readable(name): known for name, known in state["levels"].items()})
-        spec = cls(batch, tuple(features), text, covariates, columns, write_state(state))
+        spec = cls(variables, chosen, text, covariates, columns, write_state(state), transform)
         spec._check_replay(table, matrix)
         return spec
 
@@ -160,21 +188,70 @@ class DesignSpec:
         FileFormatError
             If the text is nothing that `to_json` wrote, or is of a later version.
         """
+        return cls._read(text, "a text")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the spec to a text file (JSON, UTF-8), whole or not at all.
+
+        This is what the coordinator of a federated study gives to its sites, so that levels of categories, knots
+        and the like come from it and never from a site. The file holds no rows, but it does hold names of
+        columns, levels, and learned numbers such as means, ranges and knots.
+
+        Parameters
+        ----------
+        path : path-like
+            An older file there is replaced.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder does not exist.
+
+        Examples
+        --------
+        >>> from tempfile import TemporaryDirectory
+        >>> made_up = pd.DataFrame({"age": [18, 95], "sex": ["F", "M"]})
+        >>> spec = DesignSpec.learn(made_up, batch="site", formula="age + sex", features=["thickness"])
+        >>> with TemporaryDirectory() as folder:
+        ...     spec.save(f"{folder}/design.json")
+        ...     DesignSpec.load(f"{folder}/design.json") == spec
+        True
+        """
+        write_text(json.dumps(json.loads(self.to_json()), indent=2, ensure_ascii=False) + "\n", path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the spec that `save` wrote: the same design columns, bit for bit.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        FileFormatError
+            If the file holds nothing that `save` wrote, or is of a later version.
+        """
+        return cls._read(read_text(path), f"the file {os.fspath(path)!r}")
+
+    @classmethod
+    def _read(cls, text: str, source: str) -> Self:
+        """Return the spec that a text holds; `source` says in errors where the text is from."""
         try:
             content = json.loads(text)
             if content["version"] != FORMAT_VERSION:
                 raise ValueError("another version")
+            check_choice("transform", content["transform"], TRANSFORMS)
             return cls(
-                batch=content["batch"],
-                features=tuple(content["features"]),
+                batch=_texts(content["batch"]),
+                features=_texts(content["features"]),
                 formula=content["formula"],
-                covariates=tuple(content["covariates"]),
+                covariates=_texts(content["covariates"]),
                 columns=tuple(Column(c["name"], c["kind"], tuple(c["levels"])) for c in content["columns"]),
                 state=json.dumps(content["state"]),
+                transform=content["transform"],
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileFormatError(
-                f"Expected a design of version {FORMAT_VERSION} as JSON, found a text that cannot be read as "
+                f"Expected a design of version {FORMAT_VERSION} as JSON, found {source}, which cannot be read as "
                 f"one ({type(error).__name__}: {error}). Save it again with this version of bayescombat."
             ) from error
 
@@ -198,14 +275,10 @@ def _sources(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     return table.loc[:, list(names)]
 
 
-def _check_roles(batch: str, features: Sequence[str], sources: Iterable[str]) -> None:
-    """Raise a DataError if a column has two roles or is named twice."""
-    doubled = [name for name, count in Counter([batch, *features, *sources]).items() if count > 1]
-    if doubled:
-        raise DataError(
-            "Expected every column in one role (batch, feature or covariate), found more than one for "
-            f"{listing(doubled)}. Name each once."
-        )
+def _texts(names: object) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{names!r} is no list of names")
+    return tuple(names)
 
 
 def _check_columns(names: Sequence[str], levels: Mapping[str, Sequence[object]]) -> None:

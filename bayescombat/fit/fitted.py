@@ -1,32 +1,39 @@
-"""Fit: a tree of parameters, and what can be done with it."""
+"""Fit: what can be done with a fitted model."""
 
-import os
+import json
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayescombat.errors import BayesCombatError, DataError
-from bayescombat.fit.harmonization import harmonized_dataset, harmonized_draws
-from bayescombat.moments import Moments
-from bayescombat.storage import write_tree
+from bayescombat.batches import Levels
+from bayescombat.errors import BayesCombatError, check_choice, listing
+from bayescombat.estimation import again
+from bayescombat.fit.contents import Contents
+from bayescombat.fit.distance import distance_to_refit
+from bayescombat.fit.extension import Extension
+from bayescombat.fit.harmonization import Target, harmonized_dataset, harmonized_draws
+from bayescombat.fit.trees import fitted_tree
+from bayescombat.moments import Moments, merge
 from bayescombat.study import Study
 
-__all__ = ["Fit", "Method"]
+__all__ = ["Fit"]
 
-Method = Literal["nuts", "eb"]
+Unseen = Literal["error", "prior"]
 
 
-class Fit:
+class Fit(Contents):
     """A fitted model: harmonized data, parameters, and what is needed to harmonize new rows.
 
     Parameters
     ----------
     tree : xarray.DataTree
         As `fit` makes it and `load` reads it. Group ``posterior`` holds the draws (chain, draw, ...) with
-        ``sample_stats`` and ``diagnostics`` beside it; or ``empirical_bayes`` the estimates. ``moments`` holds what was
-        learned from; ``observed_data`` and ``constant_data`` the rows, unless the fit has none.
+        ``sample_stats`` and ``diagnostics`` beside it; or ``empirical_bayes`` the estimates. ``layout`` holds what rows
+        are read by, ``moments`` what was learned from; ``observed_data`` and ``constant_data`` the rows. The last three
+        may be absent.
 
     Examples
     --------
@@ -43,69 +50,19 @@ class Fit:
     (2, 3)
     """
 
-    def __init__(self, tree: xr.DataTree) -> None:
-        self.tree = tree
-
-    @property
-    def method(self) -> Method:
-        """Return "nuts" or "eb"."""
-        method: Method = self.tree.attrs["method"]
-        return method
-
-    @property
-    def verdict(self) -> str:
-        """What the sampler's draws are worth, in words."""
-        return str(self.tree.attrs["verdict"])
-
-    @property
-    def converged(self) -> bool:
-        """Whether the verdict is good."""
-        return bool(self.tree.attrs["converged"])
-
-    @cached_property
-    def moments(self) -> Moments:
-        """What the fit learned from, features that were set aside included."""
-        return Moments.from_dataset(self.tree["moments"].to_dataset())
-
-    @property
-    def parameters(self) -> xr.Dataset:
-        """The draws (chain, draw, ...), or the empirical-Bayes estimates without those dims."""
-        return self.tree["posterior" if self.method == "nuts" else "empirical_bayes"].to_dataset()
-
-    @property
-    def study(self) -> Study:
-        """The rows that were fitted.
-
-        Raises
-        ------
-        DataError
-            If the fit holds none.
-        """
-        if "observed_data" not in self.tree:
-            raise DataError(
-                "Expected a fit that holds its rows, found one made of moments or saved without data. "
-                "Give the rows: fit.harmonize(table)."
-            )
-        observed = self.tree["observed_data"].to_dataset()
-        constant = self.tree["constant_data"].to_dataset()
-        moments = self.moments
-        return Study(
-            observed["y"].values,
-            constant["x"].values,
-            constant["batch_index"].values,
-            moments.batches,
-            observed["obs"].to_index(),
-            moments.spec,
-            moments.reference,
-        )
-
     @cached_property
     def harmonized(self) -> xr.Dataset:
         """The fitted rows, harmonized; see `harmonize`."""
-        return harmonized_dataset(self.parameters, self.moments, self.study, None, 0.9)
+        return harmonized_dataset(self.parameters, self.layout, self.study, None, 0.9)
 
-    def harmonize(self, data: pd.DataFrame | Study, target: str | None = None, probability: float = 0.9) -> xr.Dataset:
-        r"""Harmonize rows of known batches.
+    def harmonize(
+        self,
+        data: pd.DataFrame | Study,
+        target: Target | None = None,
+        probability: float = 0.9,
+        unseen: Unseen = "error",
+    ) -> xr.Dataset:
+        r"""Harmonize rows.
 
         .. math:: y^* = \alpha + x'\beta + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
 
@@ -114,19 +71,27 @@ class Fit:
         data : pandas.DataFrame or Study
             Any rows of any of the fitted batches: a table with the columns that the study was made of (features that
             were set aside included), or a study of the same design. If the study came from arrays, the table's columns
-            are ``batch`` and the names of features and covariates.
+            are ``batch`` and the names of features and covariates. Levels of several batch variables need not have
+            been seen together.
         target : str, optional
             The batch t to harmonize to, whose rows stay as they are. By default the study's reference batch, or the
-            pooled average (:math:`\gamma_t = 0, \delta_t = 1`).
+            pooled average (:math:`\gamma_t = 0, \delta_t = 1`). With several batch variables, one label of each.
         probability : float
             Of the central interval from ``lower`` to ``upper``.
+        unseen : {"error", "prior"}
+            What to do with rows of a batch that the fit does not know. ``"prior"`` draws its effects from the
+            population of batches: one batch for every posterior draw, whatever its rows say. The intervals are as wide
+            as batches differ. `adopt` and `update` learn from the rows. Empirical Bayes, which has no such
+            distribution, takes the batch for an average one.
 
         Returns
         -------
         xarray.Dataset
             ``mean, sd, lower, upper`` (obs, feature), in feature units; ``mean`` alone for empirical Bayes. ``mean``
-            and ``sd`` are exact over all draws; the bounds are quantiles of at most 1,000 of them. Features that were
-            set aside come back as they were, with ``sd`` zero, and are marked by the coordinate ``set_aside``.
+            and ``sd`` are exact over all draws; the bounds are quantiles of at most 1,000 of them. Where the study
+            takes logarithms, all four are on the natural scale and from these draws; the estimate of empirical Bayes
+            is the exponential of the harmonized logarithm. Missing cells stay missing. Features that were set aside
+            come back as they were, with ``sd`` zero, and are marked by the coordinate ``set_aside``.
 
         Raises
         ------
@@ -153,9 +118,18 @@ class Fit:
         >>> fit.harmonize(simulation.table.tail(4), target="site_01")["mean"].dims
         ('obs', 'feature')
         """
-        return harmonized_dataset(self.parameters, self.moments, self._replayed(data), target, probability)
+        study = self._study(data)
+        extension = self._extension(study, unseen)
+        return harmonized_dataset(extension.parameters, extension.layout, study, target, probability)
 
-    def draws(self, n: int = 100, data: pd.DataFrame | Study | None = None, target: str | None = None) -> xr.DataArray:
+    def draws(
+        self,
+        n: int = 100,
+        data: pd.DataFrame | Study | None = None,
+        target: Target | None = None,
+        impute: bool = False,
+        unseen: Unseen = "error",
+    ) -> xr.DataArray:
         """Return plausible harmonized tables, one per posterior draw.
 
         Parameters
@@ -163,8 +137,13 @@ class Fit:
         n : int
             How many, evenly spaced over the chains.
         data : pandas.DataFrame or Study, optional
-            Rows of known batches; by default those that were fitted.
+            Rows; by default those that were fitted.
         target : str, optional
+            As in `harmonize`.
+        impute : bool
+            Fill missing cells with draws from their posterior predictive on the harmonized scale, by the fit's seed:
+            what the scan may have had, given its covariates. Those of features that were set aside stay missing.
+        unseen : {"error", "prior"}
             As in `harmonize`.
 
         Returns
@@ -196,67 +175,131 @@ class Fit:
                 "Expected a fit by NUTS, found empirical-Bayes estimates, which have no draws. "
                 "Use bayescombat.fit(study)."
             )
-        study = self.study if data is None else self._replayed(data)
-        return harmonized_draws(self.parameters, self.moments, study, target, n)
+        study = self.study if data is None else self._study(data)
+        extension = self._extension(study, unseen)
+        rng = np.random.default_rng(self._settings["seed"]) if impute else None
+        return harmonized_draws(extension.parameters, extension.layout, study, target, n, rng)
 
-    def summary(self) -> pd.DataFrame:
-        """Return a row for each batch: its scans, and the shifts and scales that were found.
+    def update(self, data: pd.DataFrame | Study | Moments) -> "Fit":
+        """Fit again with more scans, of known or of new batches, without the rows that were fitted before.
+
+        Parameters
+        ----------
+        data : pandas.DataFrame, Study or Moments
+            The new scans alone, or their moments, of the fit's design. Merged with the moments that the fit holds they
+            are what a table of all scans would have given.
 
         Returns
         -------
-        pandas.DataFrame
-            ``scans``; ``shift``, the mean over features of gamma in units of sigma; ``shift_rms``, its root mean
-            square, to which the uncertainty of a small batch adds; ``scale``, the geometric mean over features of
-            delta. For NUTS each has its posterior standard deviation beside it, ending in ``_sd``.
+        Fit
+            A new one, by the same method with the same settings, priors and seed. It holds no rows: give it those to
+            harmonize. By empirical Bayes it equals the fit to everything at once to rounding; by NUTS it has the
+            same posterior.
+
+        Raises
+        ------
+        DataError
+            If the fit was saved without its moments, or the new scans have another design.
+
+        Notes
+        -----
+        The pooled target moves with the scans that it averages over, so that earlier harmonized values are not those of
+        the updated fit. A reference batch does not move.
 
         Examples
         --------
         >>> import bayescombat as bc
         >>> simulation = bc.datasets.simulate((20, 10, 5), features=3)
-        >>> study = bc.Study.from_dataframe(simulation.table, batch="site", features=simulation.features)
-        >>> list(bc.fit(study, method="eb").summary())
-        ['scans', 'shift', 'shift_rms', 'scale']
+        >>> old = simulation.table[simulation.table["site"] != "site_03"]
+        >>> new = simulation.table[simulation.table["site"] == "site_03"]
+        >>> study = bc.Study.from_dataframe(old, batch="site", covariates="age", features=simulation.features)
+        >>> bc.fit(study, method="eb").update(new)
+        Fit by empirical Bayes: 3 features, 3 batches, 35 scans
+          Estimated: every fixed point stood still after at most ... passes.
         """
-        parameters = self.parameters
-        gamma = parameters["gamma"] / parameters["sigma"]
-        found = {
-            "shift": gamma.mean("feature"),
-            "shift_rms": (gamma**2).mean("feature") ** 0.5,
-            "scale": xr.ufuncs.exp(xr.ufuncs.log(parameters["delta"]).mean("feature")),
-        }
-        columns: dict[str, object] = {"scans": self.moments.scans}
-        for name, values in found.items():
-            over = [dim for dim in ("chain", "draw") if dim in values.dims]
-            columns[name] = values.mean(over).values
-            if over:
-                columns[f"{name}_sd"] = values.std(over, ddof=1).values
-        return pd.DataFrame(columns, index=pd.Index(self.moments.batches, name="batch"))
+        return Fit(fitted_tree(merge([self.moments, self._moments_of(data)]), again(self.tree.attrs)))
 
-    def save(self, path: str | os.PathLike[str], data: bool = True) -> None:
-        """Write the fit to one netCDF file, whole or not at all.
+    def adopt(self, data: pd.DataFrame | Study | Moments) -> "Fit":
+        """Add new batches to the fit, given the population that it knows, in about a second.
+
+        Only the new batches' own parameters are estimated: for every posterior draw of everything else one draw of
+        theirs, given it and the new scans (or the empirical-Bayes estimate, given the other estimates). What was
+        fitted before, the pooled target included, stays as it is.
 
         Parameters
         ----------
-        path : path-like
-            An older file there is replaced once the new one is complete.
-        data : bool
-            Whether the file holds the fitted rows. Without them it holds parameters and moments, and harmonizes rows
-            that it is given. Mind what moments tell: those of a site of one scan are that scan, those of a few scans
-            come close to them.
+        data : pandas.DataFrame, Study or Moments
+            Scans of batches that the fit does not know, or their moments, of the fit's design.
+
+        Returns
+        -------
+        Fit
+            A new one that knows these batches too. Its verdict says how far `update` may move their harmonized values,
+            as estimated in closed form: a refit learns from the new scans, and averages over them.
+
+        Raises
+        ------
+        DataError
+            If there are scans of batches that the fit knows, or the new scans have another design.
+
+        Notes
+        -----
+        The population's draws are not weighted by how well they predict the new scans, which cuts the feedback from the
+        new batch to the others (Plummer 2015, doi:10.1007/s11222-014-9503-z).
+
+        Examples
+        --------
+        >>> import bayescombat as bc
+        >>> simulation = bc.datasets.simulate((20, 10, 5), features=3)
+        >>> old = simulation.table[simulation.table["site"] != "site_03"]
+        >>> new = simulation.table[simulation.table["site"] == "site_03"]
+        >>> study = bc.Study.from_dataframe(old, batch="site", covariates="age", features=simulation.features)
+        >>> bc.fit(study, method="eb").adopt(new).harmonize(new)["mean"].shape
+        (5, 3)
         """
+        moments = self._moments_of(data)
+        extension, labels = self._extensible.adopted(moments)
+        distance = distance_to_refit(self.moments, moments)
         tree = self.tree.copy()
-        if not data:
-            tree = tree.filter(lambda node: node.name not in ("observed_data", "constant_data"))
-            tree.attrs = dict(self.tree.attrs)
-        write_tree(tree, path, kind="fit")
-
-    def __repr__(self) -> str:
-        """Say what was fitted and what it is worth."""
-        method = "NUTS" if self.method == "nuts" else "empirical Bayes"
-        sizes, scans = self.parameters.sizes, self.moments.scans.sum()
-        return (
-            f"Fit by {method}: {sizes['feature']} features, {sizes['batch']} batches, {scans} scans\n  {self.verdict}"
+        group = "posterior" if self.method == "nuts" else "empirical_bayes"
+        tree[group] = xr.DataTree(extension.parameters)
+        tree["layout"] = xr.DataTree(extension.layout.to_dataset())
+        tree["moments"] = xr.DataTree(merge([self.moments, moments]).to_dataset())
+        said = (
+            f"Adopted {listing(labels)}: update would move the harmonized values there by about {distance:.2g} sigma "
+            "(root mean square)."
         )
+        adopted = json.dumps([*self._adopted, *labels])
+        tree.attrs = dict(self.tree.attrs) | {"verdict": f"{self.verdict} {said}", "adopted": adopted}
+        return Fit(tree)
 
-    def _replayed(self, data: pd.DataFrame | Study) -> Study:
-        return Study.replay(data, self.moments.spec, self.moments.batches)
+    @property
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = json.loads(self.tree.attrs["settings"])
+        return settings
+
+    @property
+    def _adopted(self) -> list[str]:
+        labels: list[str] = json.loads(self.tree.attrs.get("adopted", "[]"))
+        return labels
+
+    @property
+    def _extensible(self) -> Extension:
+        levels = self.layout.levels
+        fitted = {
+            name: tuple(level for level in known if levels.label(name, level) not in self._adopted)
+            for name, known in levels.names.items()
+        }
+        return Extension(self.parameters, self.layout, Levels(fitted), self._settings)
+
+    def _extension(self, study: Study, unseen: Unseen) -> Extension:
+        """Return the parameters with whatever batches of the study may be drawn from the prior."""
+        check_choice("unseen", unseen, get_args(Unseen))
+        return self._extensible if unseen == "error" else self._extensible.with_unseen(study.batches)
+
+    def _study(self, data: pd.DataFrame | Study) -> Study:
+        spec = self.layout.spec
+        return data.conforming(spec) if isinstance(data, Study) else Study.from_design(data, spec)
+
+    def _moments_of(self, data: pd.DataFrame | Study | Moments) -> Moments:
+        return data if isinstance(data, Moments) else Moments.from_study(self._study(data))

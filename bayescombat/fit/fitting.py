@@ -1,21 +1,19 @@
 """fit() and load(): strings the rooms together."""
 
-import json
 import os
+from functools import partial
 from typing import Literal, get_args
-
-import numpy as np
-import xarray as xr
 
 from bayescombat.empirical import Shrinkage
 from bayescombat.errors import BayesCombatError, check_choice
-from bayescombat.estimation import by_empirical_bayes, by_nuts
-from bayescombat.fit.fitted import Fit, Method
-from bayescombat.identification import estimable
+from bayescombat.estimation import Estimator, by_empirical_bayes, by_nuts
+from bayescombat.fit.contents import Method
+from bayescombat.fit.fitted import Fit
+from bayescombat.fit.trees import fitted_tree
 from bayescombat.moments import Moments, as_moments
 from bayescombat.priors import Priors
 from bayescombat.settings import Settings
-from bayescombat.storage import read_tree, versions
+from bayescombat.storage import read_tree
 from bayescombat.study import Study
 
 __all__ = ["fit", "load"]
@@ -44,9 +42,9 @@ def fit(
     .. math:: y_{jv} = \alpha_v + x_j' \beta_v + \gamma_{iv} + \delta_{iv} \sigma_v \varepsilon_{jv}
 
     with x measured from its average, :math:`\gamma_{iv} / \sigma_v` and :math:`\log \delta_{iv}` normal over the
-    features of a batch.  Draws are reported under :math:`\sum_i n_i \gamma_{iv} = 0` and
-    :math:`\sum_i n_i \delta_{iv}^2 = N`, or with :math:`\gamma = 0` and :math:`\delta = 1` for the reference batch if
-    the study has one.
+    features of a batch; y is a logarithm if the study takes logarithms.  Draws are reported under
+    :math:`\sum_i n_i \gamma_{iv} = 0` and :math:`\sum_i n_i \delta_{iv}^2 = N`, or with :math:`\gamma = 0` and
+    :math:`\delta = 1` for the reference batch if the study has one.
 
     Parameters
     ----------
@@ -95,7 +93,8 @@ def fit(
     ConvergenceWarning
         If the draws should not be trusted: names the worst parameters and says what to do.
     FeatureWarning
-        If features are constant: they are set aside and returned as they came.
+        If features are constant, or observed too rarely: they are set aside and returned as they came. If features are
+        never, or once, observed in a batch.
     BatchSizeWarning, PoolingWarning
         If a batch has one scan, or there is one feature.
 
@@ -103,6 +102,15 @@ def fit(
     -----
     The model and its empirical-Bayes estimates are those of Johnson, Li and Rabinovic (2007),
     doi:10.1093/biostatistics/kxj037. After an interrupt the draws so far are returned, with a warning.
+
+    Missing cells are taken to be missing at random given batch and covariates (Rubin 1976,
+    doi:10.1093/biomet/63.3.581): every feature is fitted to the scans that it was observed in. With ``compat="sva"``
+    averages are weighted and variances divided as sva does once any cell is missing.
+
+    With several batch variables :math:`\gamma_{iv}` is the sum and :math:`\delta_{iv}` the product over the levels that
+    a scan has. They are fitted together, where Horng et al. (2022), doi:10.1038/s41598-022-08412-9, harmonize for one
+    variable after the other; for empirical Bayes by least squares and log-linear scales, each variable's levels
+    being shrunken as batches are.
 
     Examples
     --------
@@ -116,29 +124,10 @@ def fit(
     """
     settings = Settings(draws, tune, chains, cores, seed, target_accept, progress_bar)
     _check_method(method, priors, settings, (shrinkage, mean_only, compat))
-    moments = as_moments(data)
-    kept = estimable(moments)
-    tree = (
-        by_nuts(kept, priors or Priors(), settings)
-        if method == "nuts"
-        else by_empirical_bayes(kept, shrinkage, mean_only, compat)
-    )
-    tree["moments"] = xr.DataTree(moments.to_dataset())
-    if isinstance(data, Study):
-        tree["observed_data"], tree["constant_data"] = _rows(data)
-    tree.attrs |= {"formula": moments.spec.formula, "versions": json.dumps(versions())}
-    return Fit(tree)
-
-
-def _rows(study: Study) -> tuple[xr.DataTree, xr.DataTree]:
-    """Return the rows of a study as the groups that ArviZ knows."""
-    obs = {"obs": ("obs", np.asarray(study.obs))}
-    y = {"y": (("obs", "feature"), study.y)}
-    known = {"x": (("obs", "covariate"), study.x), "batch_index": ("obs", study.codes)}
-    return (
-        xr.DataTree(xr.Dataset(y, obs | {"feature": list(study.features)})),
-        xr.DataTree(xr.Dataset(known, obs | {"covariate": list(study.covariates)})),
-    )
+    estimator: Estimator = partial(by_empirical_bayes, shrinkage=shrinkage, mean_only=mean_only, compat=compat)
+    if method == "nuts":
+        estimator = partial(by_nuts, priors=priors or Priors(), settings=settings)
+    return Fit(fitted_tree(as_moments(data), estimator, data if isinstance(data, Study) else None))
 
 
 def load(path: str | os.PathLike[str]) -> Fit:

@@ -1,25 +1,24 @@
 """Rows and parameters in, labelled harmonized data out."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import xarray as xr
 
 from bayescombat.adjust import Draws, adjust, adjusted_draws
+from bayescombat.batches import cell_label, cell_parts
 from bayescombat.columns import text_label, warn
-from bayescombat.errors import (
-    BayesCombatError,
-    NegativeValueWarning,
-    UnseenBatchError,
-    listing,
-    suggestion,
-)
-from bayescombat.moments import Moments
+from bayescombat.errors import BayesCombatError, NegativeValueWarning, UnseenBatchError, listing, suggestion
+from bayescombat.fit.layout import Layout
 from bayescombat.study import Study
 
-__all__ = ["harmonized_dataset", "harmonized_draws"]
+__all__ = ["Target", "harmonized_dataset", "harmonized_draws"]
+
+type Target = str | Sequence[str] | Mapping[str, str]
 
 
 def harmonized_dataset(
-    parameters: xr.Dataset, moments: Moments, study: Study, target: str | None, probability: float
+    parameters: xr.Dataset, layout: Layout, study: Study, target: Target | None, probability: float
 ) -> xr.Dataset:
     """Return ``mean, sd, lower, upper`` (obs, feature); ``mean`` alone where there is one draw.
 
@@ -27,56 +26,74 @@ def harmonized_dataset(
     ----------
     parameters : xarray.Dataset
         Draws (chain, draw, ...) or estimates, of the modelled features.
-    moments : Moments
-        Of all features.
+    layout : Layout
+        How rows meet parameters.
     study : Study
-        The rows, with the batches of the moments.
-    target : str, optional
+        The rows.
+    target : str, sequence or mapping of str, optional
         The batch to harmonize to.
     probability : float
         Of the interval from lower to upper.
     """
     if not 0 < probability < 1:
         raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
-    kept = _modelled(parameters, moments)
-    y = np.ascontiguousarray(study.y[:, kept])
-    adjusted = adjust(_draws(parameters, moments, target), y, study.x, study.codes, probability)
-    _warn_of_negatives(y, adjusted.mean, np.array(study.features, dtype=object)[kept])
+    kept, levels = layout.modelled, _levels(layout, study)
+    draws = _draws(parameters, layout, target)
+    y = study.transformed if len(kept) == study.y.shape[1] else np.ascontiguousarray(study.transformed[:, kept])
+    adjusted = adjust(draws, y, study.x, levels, probability)
+    if not draws.log:
+        _warn_of_negatives(y, adjusted.mean, np.array(study.features, dtype=object)[kept])
+    still = (levels == draws.unmoved).all(axis=1) if draws.unmoved is not None else np.zeros(len(levels), dtype=bool)
     data = {}
     for name in ("mean", "sd", "lower", "upper"):
         values = getattr(adjusted, name)
         if values is None:
             continue
-        whole = np.zeros_like(study.y) if name == "sd" else study.y.copy()
-        whole[:, kept] = values
-        data[name] = (("obs", "feature"), whole, {"units": "feature units"})
-    attrs: dict[str, str | float] = {"target": _target_name(target, moments)}
+        if len(kept) < study.y.shape[1] or still.any():
+            whole = np.where(np.isnan(study.y), np.nan, 0.0) if name == "sd" else study.y.copy()
+            whole[np.ix_(~still, kept)] = values[~still]
+            values = whole
+        data[name] = (("obs", "feature"), values, {"units": "feature units"})
+    attrs: dict[str, str | float] = {"target": _target_name(target, layout)}
     if adjusted.sd is not None:
         attrs["probability"] = probability
     return xr.Dataset(data, _coords(study, kept), attrs)
 
 
 def harmonized_draws(
-    parameters: xr.Dataset, moments: Moments, study: Study, target: str | None, n: int
+    parameters: xr.Dataset,
+    layout: Layout,
+    study: Study,
+    target: Target | None,
+    n: int,
+    rng: np.random.Generator | None = None,
 ) -> xr.DataArray:
-    """Return one harmonized table (draw, obs, feature) for each of n evenly spaced draws."""
+    """Return one harmonized table (draw, obs, feature) for each of n evenly spaced draws.
+
+    With a generator, missing cells of modelled features are drawn from their posterior predictive.
+    """
     total = parameters.sizes["chain"] * parameters.sizes["draw"]
     if not 1 <= n <= total:
         raise BayesCombatError(f"Expected n between 1 and the fit's {total} draws, found {n!r}.")
-    kept = _modelled(parameters, moments)
+    kept = layout.modelled
     every = np.linspace(0, total - 1, n).round().astype(int)
+    draws, levels = _draws(parameters, layout, target, every), _levels(layout, study)
     values = np.repeat(study.y[None], n, axis=0)
-    y = np.ascontiguousarray(study.y[:, kept])
-    values[:, :, kept] = adjusted_draws(_draws(parameters, moments, target, every), y, study.x, study.codes)
+    y = np.ascontiguousarray(study.transformed[:, kept])
+    found = adjusted_draws(draws, y, study.x, levels, rng)
+    if draws.unmoved is not None:
+        still = (levels == draws.unmoved).all(axis=1)
+        # What keeps its value keeps it to the last bit, logarithm or not.
+        found[:, still] = np.where(np.isnan(y[still]), found[:, still], study.y[:, kept][still])
+    values[:, :, kept] = found
     coords = _coords(study, kept) | {"draw": every}
-    attrs = {"units": "feature units", "long_name": "harmonized value", "target": _target_name(target, moments)}
+    attrs = {"units": "feature units", "long_name": "harmonized value", "target": _target_name(target, layout)}
     return xr.DataArray(values, coords, ("draw", "obs", "feature"), "harmonized", attrs)
 
 
-def _modelled(parameters: xr.Dataset, moments: Moments) -> np.ndarray:
-    """Return the positions of the modelled features among all of them."""
-    modelled = set(parameters["feature"].values)
-    return np.flatnonzero([name in modelled for name in moments.features])
+def _levels(layout: Layout, study: Study) -> np.ndarray:
+    """Return the positions of the scans' levels, (obs, batch variable)."""
+    return np.asarray(layout.levels.positions(study.batches)[study.codes])
 
 
 def _coords(study: Study, kept: np.ndarray) -> dict[str, object]:
@@ -90,7 +107,7 @@ def _coords(study: Study, kept: np.ndarray) -> dict[str, object]:
 
 
 def _draws(
-    parameters: xr.Dataset, moments: Moments, target: str | None, every: np.ndarray | slice = slice(None)
+    parameters: xr.Dataset, layout: Layout, target: Target | None, every: np.ndarray | slice = slice(None)
 ) -> Draws:
     """Return the parameters as arrays with one draw axis."""
     leading = [dim for dim in ("chain", "draw") if dim in parameters.dims]
@@ -100,38 +117,60 @@ def _draws(
         count = int(np.prod(array.shape[: len(leading)]))
         return np.asarray(array.reshape(count, *array.shape[len(leading) :])[every])
 
-    at = None if target is None else _position(target, moments.batches)
-    unmoved = at if moments.reference is None or at is not None else moments.batches.index(moments.reference)
-    alpha, beta, gamma, delta = (stacked(name) for name in ("alpha", "beta", "gamma", "delta"))
-    center = moments.center
-    common = center.mean(axis=0)
-    if len(center) > 1:
+    at = None if target is None else _position(target, layout)
+    unmoved = at
+    if at is None and layout.reference is not None:
+        unmoved = tuple(layout.levels.positions([layout.reference])[0].tolist())
+    alpha, beta, gamma, delta, sigma = (stacked(name) for name in ("alpha", "beta", "gamma", "delta", "sigma"))
+    common = layout.center.mean(axis=0)
+    if len(layout.center) > 1:
         # With missing cells each feature has an average of its own: measure them all from one.
-        alpha = alpha + ((common - center[_modelled(parameters, moments)]) * beta).sum(axis=-1)
-    return Draws(alpha, beta, gamma, delta, common, at, unmoved)
+        alpha = alpha + ((common - layout.center) * beta).sum(axis=-1)
+    return Draws(alpha, beta, gamma, delta, sigma, common, at, unmoved, layout.spec.transform == "log")
 
 
-def _target_name(target: object, moments: Moments) -> str:
-    name = moments.reference if target is None else text_label(target)
+def _target_name(target: Target | None, layout: Layout) -> str:
+    name = layout.reference if target is None else _cell(target, layout)
     return "pooled" if name is None else name
 
 
-def _position(target: object, batches: tuple[str, ...]) -> int:
-    name = text_label(target)
-    if name not in batches:
+def _cell(target: Target, layout: Layout) -> str:
+    """Return the label of the combination of levels that a target names."""
+    variables = layout.levels.variables
+    if isinstance(target, Mapping):
+        parts = [text_label(target.get(name, "")) for name in variables]
+    elif len(variables) == 1:
+        parts = [text_label(target)]
+    elif isinstance(target, str):
+        parts = list(cell_parts(target, variables))
+    else:
+        parts = [text_label(part) for part in target]
+    if len(parts) != len(variables):
         raise UnseenBatchError(
-            f"Expected a target among the fitted batches {listing(batches)}, found {name!r}."
-            f"{suggestion(name, batches)} Name one of them."
+            f"Expected a target with one level of each of {listing(variables)}, found {listing(parts)}. "
+            "Give a list with one label of each, in this order."
         )
-    return batches.index(name)
+    return cell_label(parts)
+
+
+def _position(target: Target, layout: Layout) -> tuple[int, ...]:
+    name, levels = _cell(target, layout), layout.levels
+    parts = cell_parts(name, levels.variables)
+    for variable, part in zip(levels.variables, parts, strict=True):
+        if part not in levels.names[variable]:
+            raise UnseenBatchError(
+                f"Expected a target among the fitted batches {listing(levels.names[variable])}, found {part!r}."
+                f"{suggestion(part, levels.names[variable])} Name one of them."
+            )
+    return tuple(levels.positions([name])[0].tolist())
 
 
 def _warn_of_negatives(y: np.ndarray, mean: np.ndarray, names: np.ndarray) -> None:
-    negative = (y > 0).all(axis=0) & (mean < 0).any(axis=0)
+    negative = (mean < 0).any(axis=0) & ~(y <= 0).any(axis=0)
     if negative.any():
         count = int((mean[:, negative] < 0).sum())
         warn(
             f"{count} harmonized values of {negative.sum()} features that are positive in the table are negative: "
-            f"{listing(names[negative])}. If they cannot be negative, harmonize their logarithms.",
+            f"{listing(names[negative])}. If they cannot be negative, make the study with transform='log'.",
             NegativeValueWarning,
         )

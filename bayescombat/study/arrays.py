@@ -19,7 +19,7 @@ def table_of_arrays(
     covariates: Any,
     features: Sequence[object] | None,
     obs: Any,
-) -> tuple[pd.DataFrame, str, list[str], list[str]]:
+) -> tuple[pd.DataFrame, list[str], list[str], list[str]]:
     """Return arrays as one table, and the names of its batch, covariate and feature columns.
 
     The parameters are those of `Study.from_arrays`, which names the errors.
@@ -32,9 +32,11 @@ def table_of_arrays(
     1        0.0        1.0     b
     """
     values = _features(y, features)
-    labels = _batch(batch)
+    labels = _batches(batch)
     columns = _covariates(covariates)
-    parts = {"batch": labels, **{f"covariates[{name!r}]": column for name, column in columns.items()}}
+    several = isinstance(batch, pd.DataFrame | Mapping)
+    parts = {f"batch[{name!r}]" if several else "batch": column for name, column in labels.items()}
+    parts |= {f"covariates[{name!r}]": column for name, column in columns.items()}
     for name, part in parts.items():
         if len(part) != len(values):
             raise DataError(
@@ -42,8 +44,9 @@ def table_of_arrays(
                 "Give rows for the same scans, in the same order."
             )
     indexed = {"y": y, "batch": batch, "covariates": covariates}
-    if isinstance(covariates, Mapping):
-        indexed |= {f"covariates[{name!r}]": column for name, column in covariates.items()}
+    for role, given in (("batch", batch), ("covariates", covariates)):
+        if isinstance(given, Mapping):
+            indexed |= {f"{role}[{name!r}]": column for name, column in given.items()}
     _check_indexes({name: part.index for name, part in indexed.items() if isinstance(part, pd.Series | pd.DataFrame)})
     rows = values.index if obs is None else pd.Index(obs)
     if len(rows) != len(values):
@@ -51,12 +54,11 @@ def table_of_arrays(
             f"Expected one label per scan in obs: y has {len(values)} rows, obs has {len(rows)}. "
             "Give one label per row of y."
         )
-    columns = {name: column.set_axis(values.index) for name, column in columns.items()}
-    table = pd.concat([values, *columns.values(), labels.set_axis(values.index)], axis=1)
-    table.columns = pd.Index([*values.columns, *columns, labels.name])
+    others = [column.set_axis(values.index) for column in (*columns.values(), *labels.values())]
+    table = pd.concat([values, *others], axis=1)
+    table.columns = pd.Index([*values.columns, *columns, *labels], dtype=object)
     table = as_table(table.set_axis(rows, axis=0))
-    names = list(table.columns)
-    return table, names[-1], names[values.shape[1] : -1], names[: values.shape[1]]
+    return table, list(labels), list(columns), list(values.columns)
 
 
 def _features(y: Any, features: Sequence[object] | None) -> pd.DataFrame:
@@ -86,17 +88,34 @@ def _features(y: Any, features: Sequence[object] | None) -> pd.DataFrame:
     return frame.set_axis(pd.Index(names, dtype=object), axis=1)
 
 
-def _batch(batch: Any) -> pd.Series:
-    """Return the batch labels as a named column."""
+def _batches(batch: Any) -> dict[str, pd.Series]:
+    """Return the batch labels as columns by name."""
+    if not isinstance(batch, pd.DataFrame | Mapping):
+        column = _labels(batch, "batch")
+        return {column.name if isinstance(column.name, str) else "batch": column}
+    named = [(text_label(name), column) for name, column in batch.items()]
+    if not named:
+        raise DataError("Expected at least one batch variable, found none. Give a column of batch labels.")
+    _check_names([name for name, _ in named], "batch variable")
+    return {name: _labels(column, f"batch[{name!r}]") for name, column in named}
+
+
+def _labels(batch: Any, role: str) -> pd.Series:
     if isinstance(batch, str) or np.ndim(batch) != 1:
         raise DataError(
-            "Expected one batch label per scan (one dimension), found "
+            f"Expected one label per scan (one dimension) in {role}, found "
             f"{f'the text {batch!r}' if isinstance(batch, str) else f'{np.ndim(batch)} dimensions'}. "
-            "Give the labels themselves; for a table with a batch column use Study.from_dataframe."
+            "Give the labels themselves, for several batch variables as a DataFrame or a mapping of names to labels; "
+            "for a table with batch columns use Study.from_dataframe."
         )
     # A list that went through numpy would turn 1 into "1" beside a text.
-    labels = pd.Series(list(batch) if isinstance(batch, list | tuple) else batch)
-    return labels.rename(labels.name if isinstance(labels.name, str) else "batch")
+    return pd.Series(list(batch) if isinstance(batch, list | tuple) else batch)
+
+
+def _check_names(names: Sequence[str], role: str) -> None:
+    doubled = [name for name, count in Counter(names).items() if count > 1]
+    if doubled:
+        raise DataError(f"Expected every {role} once, found {listing(doubled)} again. Rename or drop it.")
 
 
 def _covariates(covariates: Any) -> dict[str, pd.Series]:
@@ -105,9 +124,7 @@ def _covariates(covariates: Any) -> dict[str, pd.Series]:
     other = [name for name, column in columns if np.ndim(column) != 1]
     if other:
         raise DataError(f"Expected one dimension in every covariate, found others in {listing(other)}. Split them.")
-    doubled = [name for name, count in Counter(name for name, _ in columns).items() if count > 1]
-    if doubled:
-        raise DataError(f"Expected every covariate once, found {listing(doubled)} again. Rename or drop it.")
+    _check_names([name for name, _ in columns], "covariate")
     series = {name: inferred(pd.Series(column)) for name, column in columns}
     text = [name for name, column in series.items() if not is_numeric(column)]
     if text:

@@ -94,7 +94,7 @@ def warn_of_codes(y: np.ndarray, names: Sequence[str]) -> None:
     Parameters
     ----------
     y : ndarray, (obs, feature)
-        Values of features that nobody named.
+        Values of features that nobody named; missing cells (NaN) say nothing.
     names : sequence of str, (feature,)
 
     Examples
@@ -106,17 +106,16 @@ def warn_of_codes(y: np.ndarray, names: Sequence[str]) -> None:
     >>> "identifiers" in str(caught[0].message), "'thickness'" in str(caught[0].message)
     (True, False)
     """
-    n = len(y)
-    few = max(CODES_AT_LEAST, min(CODE_SHARE * n, CODES_AT_MOST))
     identifiers, codes = [], []
-    whole = (y == np.rint(y)).all(axis=0)
+    whole = (np.isnan(y) | (y == np.rint(y))).all(axis=0)
     for v, name in enumerate(names):
         if not whole[v]:
             continue
-        distinct = len(np.unique(y[:, v]))
-        if distinct >= IDENTIFIER_SHARE * n:
+        found = y[~np.isnan(y[:, v]), v]
+        distinct = len(np.unique(found))
+        if distinct > 1 and distinct >= IDENTIFIER_SHARE * len(found):
             identifiers.append(name)
-        elif 1 < distinct <= few:
+        elif 1 < distinct <= max(CODES_AT_LEAST, min(CODE_SHARE * len(found), CODES_AT_MOST)):
             codes.append(name)
     looks = [
         f"{len(found)} {meaning}: {listing(found)}"

@@ -1,44 +1,52 @@
 """The study: measurements, design columns and batches of the same scans."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from bayescombat.columns import as_table, labels, measurements, require, sorted_labels, text_label
-from bayescombat.design import DesignSpec, formula_text, parse
-from bayescombat.errors import DataError, UnseenBatchError, listing, suggestion
+from bayescombat.batches import Levels
+from bayescombat.columns import as_table, labels, require, text_label
+from bayescombat.design import DesignSpec, batch_names, formula_text, parse
+from bayescombat.errors import DataError, listing
 from bayescombat.study.arrays import table_of_arrays
+from bayescombat.study.conformity import check_conformity
 from bayescombat.study.overlap import warn_of_gaps
+from bayescombat.study.reading import batch_cells, measured, positions, refuse_subject
+from bayescombat.study.reference import check_reference, reference_cell
 from bayescombat.study.selection import chosen_features, warn_of_codes
+from bayescombat.study.summary import summary
 
 __all__ = ["Study"]
+
+type Reference = str | Sequence[str] | Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Study:
     """Scans of several batches, checked and ready for both estimators.
 
-    Make one with `Study.from_dataframe` or `Study.from_arrays`. The arrays are read-only.
+    Make one with `Study.from_dataframe`, `Study.from_arrays` or `Study.from_design`. The arrays are read-only.
 
     Parameters
     ----------
     y : ndarray of float64, (obs, feature)
-        Measurements, in feature units.
+        Measurements, in feature units; NaN where a cell is missing.
     x : ndarray of float64, (obs, covariate)
         Design columns as the formula gives them, neither centred nor scaled, without intercept.
     codes : ndarray of int, (obs,)
         Position of each scan's batch in `batches`.
     batches : tuple of str, (batch,)
-        Labels of the batches.
+        Labels of the batches. With several batch variables a batch is a *cell*: scans that share the levels of
+        all of them, whose labels are joined by " / ".
     obs : pandas.Index, (obs,)
         Unique labels of the scans.
     spec : DesignSpec
         How a table becomes features and design columns.
     reference : str, optional
-        The batch that the others are harmonized to; None for the pooled target.
+        Label of the batch that the others are harmonized to; None for the pooled target.
 
     Examples
     --------
@@ -80,16 +88,26 @@ class Study:
         """Names of the design columns."""
         return self.spec.covariates
 
+    @property
+    def transformed(self) -> np.ndarray:
+        """Measurements on the scale that is modelled, (obs, feature): their logarithms, or `y` itself."""
+        if self.spec.transform is None:
+            return self.y
+        logarithms = np.log(self.y)
+        logarithms.setflags(write=False)
+        return logarithms
+
     @classmethod
     def from_dataframe(
         cls,
         table: pd.DataFrame,
         *,
-        batch: str,
+        batch: str | Sequence[str],
         covariates: str | Sequence[str] | None = None,
         features: str | Iterable[str] | None = None,
-        reference: str | None = None,
+        reference: Reference | None = None,
         subject: str | None = None,
+        transform: str | None = None,
     ) -> Self:
         """Return the study that a table holds. The table is left as it is.
 
@@ -97,22 +115,29 @@ class Study:
         ----------
         table : pandas.DataFrame
             One row per scan. Its index names the scans; several levels are joined by "/".
-        batch : str
-            Column of batch labels. Labels become text (1, 1.0 and "1" are the same batch) and are sorted
-            as numbers if all are numbers.
+        batch : str or sequence of str
+            Column of batch labels, or several, whose effects add up. Labels become text (1, 1.0 and "1" are the
+            same batch) and are sorted as numbers if all are numbers.
         covariates : str or sequence of str, optional
             What is to be preserved: a formula such as ``"age + sex"`` or names of columns. Text columns
             are categories, their first level in sorted order being the reference level.
         features : str or iterable of str, optional
             Columns to harmonize: names; or one text, a regular expression to search for in the names; or
-            None for every column of numbers that has no other role.
-        reference : str, optional
-            Batch to harmonize to; by default the pooled average.
+            None for every column of numbers that has no other role. Cells may be missing.
+        reference : str, sequence of str, or mapping, optional
+            Batch to harmonize to; by default the pooled average. With several batch columns one label of each, in
+            their order or by their names; no scan need have all of them.
         subject : str, optional
             Column of subject labels. Repeated scans are not modelled yet: naming a subject is an error.
+        transform : {"log"}, optional
+            ``"log"`` harmonizes ratios: the logarithms of the features are modelled, so that shifts are factors,
+            scales are exponents, and harmonized values are positive. Every value has to be above zero. By default
+            the features are modelled as they are.
 
         Raises
         ------
+        BayesCombatError
+            If `transform` is unknown.
         DataError
             If the table cannot be used as it stands; the message names the columns and rows.
 
@@ -129,16 +154,21 @@ class Study:
         >>> table = pd.DataFrame({"site": [1, 1, 2], "left": [2.0, 2.5, 3.1], "right": [2.1, 2.6, 3.2]})
         >>> Study.from_dataframe(table, batch="site").features
         ('left', 'right')
+        >>> Study.from_dataframe(table.assign(software=[5, 6, 6]), batch=["site", "software"])
+        Study: 3 scans × 2 features
+          'site': 2 batches of 1 ('2') to 2 ('1') scans
+          'software': 2 batches of 1 ('5') to 2 ('6') scans
+          covariates: none
         """
         table = as_table(table)
-        batch, formula = text_label(batch), formula_text(covariates)
+        variables, formula = batch_names(batch), formula_text(covariates)
         others = [] if subject is None else [text_label(subject)]
-        require(table, [batch], "batch column")
+        require(table, variables, "batch column")
         require(table, others, "subject column")
-        names = chosen_features(table, features, [batch, *parse(formula).columns.values(), *others])
+        names = chosen_features(table, features, [*variables, *parse(formula).columns.values(), *others])
         for name in others:
-            _refuse_subject(labels(table[name], "subject"), name)
-        study = cls._learn(table, batch, formula, names, reference)
+            refuse_subject(labels(table[name], "subject"), name)
+        study = cls._learn(table, variables, formula, names, reference, transform)
         if features is None:
             warn_of_codes(study.y, names)
         return study
@@ -152,16 +182,18 @@ class Study:
         covariates: Any = None,
         features: Sequence[str] | None = None,
         obs: Any = None,
-        reference: str | None = None,
+        reference: Reference | None = None,
+        transform: str | None = None,
     ) -> Self:
         """Return the study that arrays hold. The arrays are copied.
 
         Parameters
         ----------
         y : array-like or pandas.DataFrame, (obs, feature)
-            Measurements. The columns of a DataFrame are the features, its index names the scans.
-        batch : array-like, (obs,)
-            Batch labels.
+            Measurements; NaN where a cell is missing. The columns of a DataFrame are the features, its index names
+            the scans.
+        batch : array-like of (obs,), mapping, or pandas.DataFrame
+            Batch labels. For several batch variables a mapping of names to labels, or a DataFrame.
         covariates : pandas.DataFrame, mapping, or array-like of (obs, covariate), optional
             Numbers; a mapping gives a name and a column each, an array has ``covariate_0`` and so on. For
             categories and formulas use `Study.from_dataframe`.
@@ -169,11 +201,15 @@ class Study:
             Names of the features; by default ``feature_0`` and so on.
         obs : array-like, (obs,), optional
             Unique labels of the scans; by default those of y, or 0, 1, ...
-        reference : str, optional
-            Batch to harmonize to; by default the pooled average.
+        reference : str, sequence of str, or mapping, optional
+            Batch to harmonize to, as in `Study.from_dataframe`; by default the pooled average.
+        transform : {"log"}, optional
+            As in `Study.from_dataframe`.
 
         Raises
         ------
+        BayesCombatError
+            If `transform` is unknown.
         DataError
             If lengths or row labels differ, a name is there twice, or values cannot be used.
 
@@ -188,32 +224,31 @@ class Study:
         >>> study.batches, study.codes, study.features
         (('a', 'b'), array([1, 1, 0, 0]), ('feature_0',))
         """
-        table, name, columns, names = table_of_arrays(y, batch, covariates, features, obs)
-        return cls._learn(table, name, formula_text(columns), tuple(names), reference)
+        table, variables, columns, names = table_of_arrays(y, batch, covariates, features, obs)
+        return cls._learn(table, variables, formula_text(columns), names, reference, transform)
 
     @classmethod
-    def replay(cls, data: "pd.DataFrame | Study", spec: DesignSpec, batches: Sequence[str]) -> Self:
-        """Return rows of known batches, treated by a design that was learned before.
+    def from_design(cls, table: pd.DataFrame, design: DesignSpec, *, reference: Reference | None = None) -> Self:
+        """Return the study that a table holds by a design that was learned elsewhere.
 
-        Nothing is learned, so one batch or one row will do.
+        Nothing is learned from the table, so one batch or one row will do. This is how a site of a federated study
+        reads its scans.
 
         Parameters
         ----------
-        data : pandas.DataFrame or Study
-            The rows. A table has the columns of batch, features and covariates that `spec` names.
-        spec : DesignSpec
+        table : pandas.DataFrame
+            Has the columns of batches, features and covariates that `design` names.
+        design : DesignSpec
             The design.
-        batches : sequence of str, (batch,)
-            Known batches; the codes of the new study are positions here.
+        reference : str, sequence of str, or mapping, optional
+            Batch to harmonize to, as in `Study.from_dataframe`. It need not be in this table.
 
         Raises
         ------
-        UnseenBatchError
-            If rows belong to another batch.
         UnseenLevelError
             If rows have a level that the design does not know.
         DataError
-            If columns are lacking or values cannot be used; if a given study has another design.
+            If columns are lacking or values cannot be used.
 
         Warns
         -----
@@ -222,113 +257,70 @@ class Study:
 
         Examples
         --------
-        >>> table = pd.DataFrame({"site": ["a", "a", "b", "b"], "thickness": [2.1, 2.4, 2.9, 2.7]})
-        >>> study = Study.from_dataframe(table, batch="site")
-        >>> Study.replay(table.tail(1), study.spec, study.batches).codes
-        array([1])
+        >>> made_up = pd.DataFrame({"age": [18, 95]})
+        >>> design = DesignSpec.learn(made_up, batch="site", formula="age", features=["thickness"])
+        >>> Study.from_design(pd.DataFrame({"site": ["b"], "age": [40], "thickness": [2.5]}), design)
+        Study: 1 scan × 1 feature
+          1 batch of 1 ('b') to 1 ('b') scans
+          covariates: 'age'
         """
-        if isinstance(data, Study):
-            return cls._of_study(data, spec, batches)
-        table = as_table(data)
-        require(table, [spec.batch], "batch column")
-        require(table, spec.sources, "covariate")
-        require(table, spec.features, "feature")
-        found = labels(table[spec.batch], "batch")
-        codes = _positions(found, batches)
-        y = measurements(table, spec.features)
-        return cls(y, spec.matrix(table), codes, tuple(batches), table.index, spec)
+        table = as_table(table)
+        require(table, design.batch, "batch column")
+        require(table, design.sources, "covariate")
+        require(table, design.features, "feature")
+        cells = batch_cells(table, design.batch)
+        batches = Levels.of(design.batch, dict.fromkeys(cells)).sort(cells)
+        name = None if reference is None else reference_cell(reference, design.batch)
+        y = measured(table, design)
+        return cls(y, design.matrix(table), positions(cells, batches), batches, table.index, design, name)
 
-    @classmethod
-    def _of_study(cls, study: "Study", spec: DesignSpec, batches: Sequence[str]) -> Self:
-        for name in ("features", "covariates"):
-            expected, found = getattr(spec, name), getattr(study.spec, name)
-            if expected != found:
-                raise DataError(
-                    f"Expected a study with the {name} {listing(expected)}, found {listing(found)}. "
-                    "Give the table itself, with the columns that the design names."
-                )
-        if (study.spec.columns, study.spec.state) != (spec.columns, spec.state):
-            raise DataError(
-                "Expected a study of the same design, found design columns of the same names with other "
-                "levels, knots, means or the like behind them. Give the table itself instead of the study."
-            )
-        codes = _positions(np.array(study.batches, dtype=object)[study.codes], batches)
-        return cls(study.y, study.x, codes, tuple(batches), study.obs, spec)
+    def conforming(self, design: DesignSpec) -> Self:
+        """Return this study under another spec of the same design, so that moments of both can be merged.
+
+        Raises
+        ------
+        DataError
+            If features, covariates, what was learned from them, batch variables or transform differ.
+
+        Examples
+        --------
+        >>> table = pd.DataFrame({"site": ["a", "a", "b", "b"], "thickness": [2.1, 2.4, 2.9, 2.7]})
+        >>> design = Study.from_dataframe(table, batch="site").spec
+        >>> study = Study.from_arrays(table[["thickness"]], batch=["a", "a", "b", "b"])
+        >>> study.spec.batch, study.conforming(design).spec.batch
+        (('batch',), ('site',))
+        """
+        check_conformity(self.spec, design)
+        return replace(self, spec=design)
 
     @classmethod
     def _learn(
-        cls, table: pd.DataFrame, batch: str, formula: str, features: tuple[str, ...], reference: str | None
+        cls,
+        table: pd.DataFrame,
+        variables: Sequence[str],
+        formula: str,
+        features: Sequence[str],
+        reference: Reference | None,
+        transform: str | None,
     ) -> Self:
-        found = labels(table[batch], "batch")
-        batches = sorted_labels(found)
+        cells = batch_cells(table, variables)
+        levels = Levels.of(variables, dict.fromkeys(cells))
+        batches = levels.sort(cells)
         if len(batches) < 2:
             raise DataError(
-                f"Expected at least two batches in {batch!r}, found one: {listing(batches)}. "
-                "Check the column; rows of one known batch are harmonized by a fit that knows it."
+                f"Expected at least two batches in {listing(variables)}, found one: {listing(batches)}. "
+                "Check the column; rows of one known batch are harmonized by a fit that knows it, and a site of a "
+                "federated study uses Study.from_design."
             )
-        codes = _positions(found, batches)
-        if reference is not None:
-            reference = _checked_reference(reference, batches, codes)
-        spec = DesignSpec.learn(table, batch=batch, formula=formula, features=features)
-        y = measurements(table, features)
-        warn_of_gaps(table, spec.sources, codes, batches)
-        return cls(y, spec.matrix(table), codes, batches, table.index, spec, reference)
+        codes = positions(cells, batches)
+        name = None if reference is None else reference_cell(reference, variables)
+        if name is not None:
+            check_reference(name, levels, batches, codes)
+        spec = DesignSpec.learn(table, batch=variables, formula=formula, features=features, transform=transform)
+        y = measured(table, spec)
+        warn_of_gaps(table, spec.sources, levels, batches, codes)
+        return cls(y, spec.matrix(table), codes, batches, table.index, spec, name)
 
     def __repr__(self) -> str:
         """Say how many scans, features and batches there are, and which covariates."""
-        (n, v), sizes = self.y.shape, np.bincount(self.codes, minlength=len(self.batches))
-        least, most = int(sizes.argmin()), int(len(sizes) - 1 - sizes[::-1].argmax())
-        lines = [
-            f"Study: {_count(n, 'scan')} × {_count(v, 'feature')}",
-            f"{_count(len(sizes), 'batch', 'batches')} of {sizes[least]} ({self.batches[least]!r}) to "
-            f"{sizes[most]} ({self.batches[most]!r}) scans",
-            f"covariates: {listing(self.covariates, 10) or 'none'}",
-        ]
-        if self.reference is not None:
-            lines.append(f"reference: {self.reference!r}")
-        return "\n  ".join(lines)
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-def _positions(found: np.ndarray, batches: Sequence[str]) -> np.ndarray:
-    """Return the position of each label in `batches`, (obs,)."""
-    codes = pd.Index(list(batches)).get_indexer(pd.Index(found))
-    if (codes < 0).any():
-        unknown = sorted_labels(found[codes < 0])
-        raise UnseenBatchError(
-            f"Expected rows of the known batches {listing(batches)}, found {(codes < 0).sum()} rows of "
-            f"{listing(unknown)}.{suggestion(unknown[0], batches)} Put the labels right, drop these rows, "
-            "or fit again with them."
-        )
-    return codes
-
-
-def _checked_reference(reference: object, batches: Sequence[str], codes: np.ndarray) -> str:
-    name = text_label(reference)
-    if name not in batches:
-        raise DataError(
-            f"Expected one of the batches {listing(batches)} as reference, found {name!r}."
-            f"{suggestion(name, batches)} Name one of them."
-        )
-    if (codes == batches.index(name)).sum() < 2:
-        raise DataError(
-            f"Expected a reference batch of at least two scans, found one scan in {name!r}. Its scale cannot "
-            "be estimated from one scan, so nothing can be brought to it: choose a larger batch."
-        )
-    return name
-
-
-def _refuse_subject(found: np.ndarray, name: str) -> None:
-    if len(set(found)) == len(found):
-        raise DataError(
-            f"Expected several scans of at least some subjects in {name!r}, found one scan per subject: "
-            "a subject's intercept and the noise cannot be told apart. Leave the subject out."
-        )
-    raise DataError(
-        f"Expected one scan per subject, found {len(found)} scans of {len(set(found))} subjects in {name!r}. "
-        "Repeated scans are not modelled yet: keep one scan per subject, or leave the subject out and "
-        "treat the scans as independent, knowing that intervals are then too narrow."
-    )
+        return summary(self.y, self.codes, self.batches, self.spec, self.reference)

@@ -1,0 +1,352 @@
+"""A batch that was not fitted: its own parameters, for every draw of the population. Arrays only.
+
+Everything is in units of sigma.  For one draw of the population, and B fitted batches,
+
+    gamma_mean   ~ Normal(0, gamma_mean_spread sqrt(1 + 1/B))
+    log gamma_sd ~ Normal(gamma_sd_log_typical, gamma_sd_spread)
+    gamma_v      ~ Normal(gamma_mean, gamma_sd)                   for feature v
+
+and likewise for log delta.  The fitted means are deviations from their own average, which itself lies spread / sqrt(B)
+from the middle of the population; a new batch deviates from that same average.
+
+Without scans this is all there is, and drawing from it is exact.  With scans, every draw of the population has a
+posterior of its own, from which one draw is taken by a short Markov chain with gamma integrated out.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import expit
+
+__all__ = ["Evidence", "NewBatch", "Population", "from_data", "from_prior"]
+
+# `from_data` says what was measured.
+SWEEPS = 24
+# At first moves are taken if they lead up, without asking for the way back, which from afar is hardly ever found.
+UPHILL = 4
+# Parts of a Newton step, in turn: whole ones forget at once, halves come back from tails that whole ones overshoot.
+STRIDES = (1.0, 1.0, 0.5)
+# Of a logarithm. The tails are nowhere so curved that a longer step could be believed.
+LONGEST_STEP = 1.0
+# Numbers in an array of work, few enough for several such arrays to stay in a cache.
+BLOCK = 2**14
+# Beyond it a log scale means nothing, and squares of its exponential would leave the range of float64.
+LOG_LIMIT = 100.0
+# What moves believe of a misfit, lest their matrices become singular; whether they are taken is decided without it.
+MOST_MISFIT = 1e8
+# Of a feature without scans: so imprecise a mean that log delta cancels from the likelihood.
+NO_PRECISION = 1e-200
+
+
+@dataclass(frozen=True, eq=False)
+class Population:
+    """What the fitted batches say of batches at large.
+
+    Parameters
+    ----------
+    gamma_mean_spread, log_delta_mean_spread : ndarray, (draw,)
+        How much the batches' means spread across batches.
+    gamma_sd_log_typical, log_delta_sd_log_typical : ndarray, (draw,)
+        Logarithm of how much the effects of a typical batch differ between features.
+    gamma_sd_spread, log_delta_sd_spread : ndarray, (draw,)
+        How much that logarithm spreads across batches.
+    batches : int
+        How many were fitted.
+    """
+
+    gamma_mean_spread: np.ndarray
+    gamma_sd_log_typical: np.ndarray
+    gamma_sd_spread: np.ndarray
+    log_delta_mean_spread: np.ndarray
+    log_delta_sd_log_typical: np.ndarray
+    log_delta_sd_spread: np.ndarray
+    batches: int
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The new batch's scans, given each draw of alpha, the slopes and sigma; residuals are in units of sigma.
+
+    Parameters
+    ----------
+    count : ndarray, (1 or draw, feature)
+        Scans observed. Where it is zero, nothing else is read.
+    precision : ndarray, (1 or draw, feature)
+        Variance of a residual over the variance of their mean: the count, in a model without further terms.
+    mean : ndarray, (draw, feature)
+        Mean residual.
+    squares : ndarray, (draw, feature)
+        Sum of the squared residuals about their mean.
+    """
+
+    count: np.ndarray
+    precision: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class NewBatch:
+    """One draw of the new batch for every draw of the population, in units of sigma.
+
+    Parameters
+    ----------
+    gamma, log_delta : ndarray, (draw, feature)
+    gamma_mean, gamma_sd, log_delta_mean, log_delta_sd : ndarray, (draw,)
+        Of the normal distributions that the batch's features share.
+    """
+
+    gamma: np.ndarray
+    log_delta: np.ndarray
+    gamma_mean: np.ndarray
+    gamma_sd: np.ndarray
+    log_delta_mean: np.ndarray
+    log_delta_sd: np.ndarray
+
+
+class _Normal(NamedTuple):
+    mean: np.ndarray
+    sd: np.ndarray
+
+    def drawn(self, rng: np.random.Generator) -> np.ndarray:
+        return np.asarray(self.mean + self.sd * rng.standard_normal(self.sd.shape))
+
+
+class _Priors(NamedTuple):
+    """Of gamma_mean, (draw, 1), and of log gamma_sd, log_delta_mean and log log_delta_sd, (draw, 3)."""
+
+    gamma_mean: _Normal
+    shared: _Normal
+
+
+class _Fit(NamedTuple):
+    """How log scales fit the evidence, (draw, feature).
+
+    `share` is the part of noise in the variance of a mean, `surprise` the square of the mean's z-score.
+    """
+
+    log_likelihood: np.ndarray
+    slope: np.ndarray
+    information: np.ndarray
+    share: np.ndarray
+    surprise: np.ndarray
+
+
+class _Chains(NamedTuple):
+    """Where the chains are: (draw, feature), (draw, 1), and (draw, 3) as in the priors."""
+
+    log_delta: np.ndarray
+    gamma_mean: np.ndarray
+    shared: np.ndarray
+
+
+class _Moves(NamedTuple):
+    stride: float
+    both_ways: bool
+    rng: np.random.Generator
+
+
+def from_prior(population: Population, features: int, rng: np.random.Generator) -> NewBatch:
+    """Draw a batch that was never seen, exactly, once for every draw of the population."""
+    gamma_mean, shared = (prior.drawn(rng) for prior in _priors(population))
+    shape = (len(shared), features)
+    log_delta = shared[:, 1:2] + np.exp(shared[:, 2:]) * rng.standard_normal(shape)
+    gamma = gamma_mean + np.exp(shared[:, :1]) * rng.standard_normal(shape)
+    return _new_batch(gamma, log_delta, gamma_mean, shared)
+
+
+def from_data(population: Population, evidence: Evidence, rng: np.random.Generator) -> NewBatch:
+    """Draw a new batch from its posterior, once for every draw of the population, independently.
+
+    Notes
+    -----
+    A sweep moves the log scale of each feature; then their mean and spread given these; then, with the z-scores of the
+    log scales held where they are, mean and spread again, together with gamma_sd.  Where scans are many the former does
+    the work, where they are few the latter: the interweaving of Yu and Meng (2011), doi:10.1198/jcgs.2011.203main.
+    Moves are noisy Newton steps, taken by the rule of Metropolis and Hastings.
+    """
+    priors, evidence = _priors(population), _readable(evidence)
+    draws, features = evidence.mean.shape
+    step = max(1, BLOCK // features)
+    parts = []
+    for rows in (slice(start, start + step) for start in range(0, draws, step)):
+        block = _Priors(*(_Normal(*(part[rows] for part in prior)) for prior in priors))
+        parts.append(_ended(block, Evidence(*(part[rows] for part in vars(evidence).values())), rng))
+    return _new_batch(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _priors(population: Population) -> _Priors:
+    widened = np.sqrt(1 + 1 / population.batches)
+    gamma_mean_sd = (population.gamma_mean_spread * widened)[:, None]
+    middle = population.gamma_sd_log_typical, np.zeros(len(gamma_mean_sd)), population.log_delta_sd_log_typical
+    sd = population.gamma_sd_spread, population.log_delta_mean_spread * widened, population.log_delta_sd_spread
+    return _Priors(_Normal(np.zeros_like(gamma_mean_sd), gamma_mean_sd), _Normal(np.stack(middle, 1), np.stack(sd, 1)))
+
+
+def _readable(evidence: Evidence) -> Evidence:
+    """Return the evidence in full shape, with nothing in it that is not to be read."""
+    count = np.broadcast_to(np.asarray(evidence.count, float), evidence.mean.shape)
+    parts = (evidence.precision, NO_PRECISION), (evidence.mean, 0.0), (evidence.squares, 0.0)
+    return Evidence(count, *(np.where(count > 0, value, otherwise) for value, otherwise in parts))
+
+
+def _new_batch(gamma: np.ndarray, log_delta: np.ndarray, gamma_mean: np.ndarray, shared: np.ndarray) -> NewBatch:
+    return NewBatch(gamma, log_delta, gamma_mean[:, 0], np.exp(shared[:, 0]), shared[:, 1], np.exp(shared[:, 2]))
+
+
+def _ended(priors: _Priors, evidence: Evidence, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Return gamma, log delta, gamma_mean and what else is shared at the end of the chains of some draws."""
+    chains = _start(priors.shared, evidence, rng)
+    for sweep in range(SWEEPS):
+        stride = 1.0 if sweep < UPHILL else STRIDES[sweep % len(STRIDES)]
+        chains = _swept(chains, priors, evidence, _Moves(stride, sweep >= UPHILL, rng))
+    means = _Normal(chains.gamma_mean, np.exp(chains.shared[:, :1]))
+    return _means(chains.log_delta, evidence, means).drawn(rng), *chains
+
+
+def _start(prior: _Normal, evidence: Evidence, rng: np.random.Generator) -> _Chains:
+    """Return spreads from the prior, and log scales between the data's and their average."""
+    shared = np.clip(prior.drawn(rng), -LOG_LIMIT / 2, LOG_LIMIT / 2)
+    # One more scan, of variance one, so that features of one scan have an estimate too.
+    estimate = np.log((evidence.squares + 1) / np.maximum(evidence.count, 1)) / 2
+    information = 2 * np.maximum(evidence.count - 1, 0)
+    between = np.exp(-2 * shared[:, 2:])
+    shared[:, 1] = (information * estimate).sum(axis=1) / (information.sum(axis=1) + 1 / prior.sd[:, 1] ** 2)
+    log_delta = (information * estimate + between * shared[:, 1:2]) / (information + between)
+    return _Chains(log_delta, np.zeros_like(between), shared)
+
+
+def _swept(chains: _Chains, priors: _Priors, evidence: Evidence, moves: _Moves) -> _Chains:
+    """Move every chain once."""
+    log_gamma_sd, middle, log_spread = chains.shared[:, :1], chains.shared[:, 1:2], chains.shared[:, 2:]
+    gamma_sd = np.exp(log_gamma_sd)
+    known = 1 / (np.exp(2 * chains.log_delta) / evidence.precision + gamma_sd**2)
+    total = known.sum(axis=1, keepdims=True) + 1 / priors.gamma_mean.sd**2
+    gamma_mean = _Normal((known * evidence.mean).sum(axis=1, keepdims=True) / total, total**-0.5).drawn(moves.rng)
+    within = _Normal(middle, np.exp(log_spread))
+    log_delta = _moved(chains.log_delta, within, evidence, _Normal(gamma_mean, gamma_sd), moves)
+    # The log scales are evidence in their turn, of their own mean and log spread.
+    mean = log_delta.mean(axis=1, keepdims=True)
+    count = np.full_like(mean, log_delta.shape[1])
+    scales = Evidence(count, count, mean, ((log_delta - mean) ** 2).sum(axis=1, keepdims=True))
+    middle_prior, spread_prior = (_Normal(*(part[:, [i]] for part in priors.shared)) for i in (1, 2))
+    log_spread = _moved(log_spread, spread_prior, scales, middle_prior, moves)
+    middle = _means(log_spread, scales, middle_prior).drawn(moves.rng)
+    shared = np.concatenate([log_gamma_sd, middle, log_spread], axis=1)
+    return _moved_together(_Chains(log_delta, gamma_mean, shared), priors.shared, evidence, moves)
+
+
+def _means(log_scale: np.ndarray, evidence: Evidence, prior: _Normal) -> _Normal:
+    """Return the distribution of means whose scales are known."""
+    noise = np.exp(2 * log_scale) / evidence.precision
+    share = noise / (noise + prior.sd**2)
+    return _Normal(evidence.mean + share * (prior.mean - evidence.mean), prior.sd * np.sqrt(share))
+
+
+def _fit(log_scale: np.ndarray, evidence: Evidence, means: _Normal) -> _Fit:
+    """Return how log scales fit, with the means integrated over their prior.
+
+    The information is halfway between the expected and the observed, which agree where the fit is good; it is never
+    negative, and a Newton step with it never runs away.
+    """
+    square, freedom = np.exp(2 * log_scale), evidence.count - 1
+    noise = square / evidence.precision
+    variance = noise + means.sd**2
+    share, misfit = noise / variance, evidence.squares / square
+    surprise = (evidence.mean - means.mean) ** 2 / variance
+    log_likelihood = -freedom * log_scale - (misfit + np.log(variance) + surprise) / 2
+    misfit, surprise = np.minimum(misfit, MOST_MISFIT), np.minimum(surprise, MOST_MISFIT)
+    slope = misfit - freedom + share * (surprise - 1)
+    information = misfit + freedom + share**2 * (surprise + 1)
+    return _Fit(log_likelihood, slope, information, share, surprise)
+
+
+def _moved(log_scale: np.ndarray, prior: _Normal, evidence: Evidence, means: _Normal, moves: _Moves) -> np.ndarray:
+    """Move log scales, each on its own; `means` is the prior of the means."""
+
+    def newton(value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        fit = _fit(value, evidence, means)
+        away = (value - prior.mean) / prior.sd
+        precision = fit.information + 1 / prior.sd**2
+        step = np.clip((fit.slope - away / prior.sd) / precision, -LONGEST_STEP, LONGEST_STEP)
+        return fit.log_likelihood - away**2 / 2, value + moves.stride * step, precision
+
+    density, centre, precision = newton(log_scale)
+    noise = moves.rng.standard_normal(log_scale.shape)
+    proposal = centre + noise / np.sqrt(precision)
+    taken = np.abs(proposal) < LOG_LIMIT
+    proposal = np.where(taken, proposal, log_scale)
+    new_density, back, new_precision = newton(proposal)
+    gain = new_density - density
+    if moves.both_ways:
+        gain += (np.log(new_precision / precision) + noise**2 - new_precision * (log_scale - back) ** 2) / 2
+    return np.where(taken & (gain > -moves.rng.standard_exponential(gain.shape)), proposal, log_scale)
+
+
+def _moved_together(chains: _Chains, prior: _Normal, evidence: Evidence, moves: _Moves) -> _Chains:
+    """Move all that is shared but gamma_mean, with the z-scores of the log scales held where they are."""
+    z_score = (chains.log_delta - chains.shared[:, 1:2]) / np.exp(chains.shared[:, 2:])
+    log_bend = np.clip(4 * (evidence.count.mean(axis=1) - 1), 0, 20)
+
+    def newton(position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        shared, turn = _straight(position, log_bend)
+        away = np.exp(shared[:, 2:]) * z_score
+        fit = _fit(shared[:, 1:2] + away, evidence, _Normal(chains.gamma_mean, np.exp(shared[:, :1])))
+        slope, information = _by_shared(fit, away)
+        step = (shared - prior.mean) / prior.sd
+        information[:, range(3), range(3)] += 1 / prior.sd**2
+        information = turn.swapaxes(1, 2) @ information @ turn
+        uphill = np.linalg.solve(information, turn.swapaxes(1, 2) @ (slope - step / prior.sd)[..., None])
+        density = fit.log_likelihood.sum(axis=1) - (step**2).sum(axis=1) / 2
+        shortened = np.maximum(np.abs(uphill).max(axis=1), LONGEST_STEP) / LONGEST_STEP
+        return density, position + moves.stride * uphill[..., 0] / shortened, np.linalg.cholesky(information).swapaxes(1, 2)
+
+    position = _bent(chains.shared, log_bend)
+    density, centre, root = newton(position)
+    noise = moves.rng.standard_normal(centre.shape)
+    proposal = centre + np.linalg.solve(root, noise[..., None])[..., 0]
+    shared = _straight(np.clip(proposal, -LOG_LIMIT, LOG_LIMIT), log_bend)[0]
+    log_delta = shared[:, 1:2] + np.exp(shared[:, 2:]) * z_score
+    taken = (np.abs(proposal).max(axis=1) < LOG_LIMIT) & (np.abs(log_delta).max(axis=1) < LOG_LIMIT)
+    new_density, back, new_root = newton(np.where(taken[:, None], proposal, position))
+    gain = new_density - density
+    if moves.both_ways:
+        away = (new_root @ (position - back)[..., None])[..., 0]
+        gain += ((noise**2).sum(axis=1) - (away**2).sum(axis=1)) / 2
+        gain += np.log(np.einsum("sii->si", new_root) / np.einsum("sii->si", root)).sum(axis=1)
+    taken &= gain > -moves.rng.standard_exponential(gain.shape)
+    log_delta, shared = (np.where(taken[:, None], *pair) for pair in zip((log_delta, shared), chains[::2], strict=True))
+    return _Chains(log_delta, chains.gamma_mean, shared)
+
+
+def _bent(shared: np.ndarray, log_bend: np.ndarray) -> np.ndarray:
+    """Return coordinates, of unit volume, in which what few scans say is straight.
+
+    One scan a feature knows no more of gamma_sd and delta than the sum of their squares, a curved ridge; its logarithm
+    comes first.
+    """
+    ratio = shared[:, 0] - shared[:, 1]
+    total = shared[:, 1] + np.logaddexp(2 * ratio, log_bend) / 2
+    return np.stack([total, ratio, shared[:, 2]], axis=1)
+
+
+def _straight(position: np.ndarray, log_bend: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is shared, (draw, 3), and its derivatives by the coordinates of `_bent`, (draw, 3, 3)."""
+    total, ratio, log_spread = position.T
+    middle = total - np.logaddexp(2 * ratio, log_bend) / 2
+    signal = expit(2 * ratio - log_bend)
+    turn = np.zeros((len(position), 3, 3))
+    turn[:, :2, 0] = turn[:, 2, 2:] = 1
+    turn[:, 0, 1], turn[:, 1, 1] = 1 - signal, -signal
+    return np.stack([middle + ratio, middle, log_spread], axis=1), turn
+
+
+def _by_shared(fit: _Fit, away: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return slope and information with respect to what is shared, by the chain rule: (draw, 3), (draw, 3, 3)."""
+    signal, weight = 1 - fit.share, 1 + fit.surprise
+    both, bend = signal * fit.share * weight, fit.information * away
+    slopes = signal * (fit.surprise - 1), fit.slope, fit.slope * away
+    entries = signal**2 * weight, both, both * away, fit.information, bend, bend * away
+    slope, information = (np.stack([part.sum(axis=1) for part in parts], axis=1) for parts in (slopes, entries))
+    return slope, information[:, [[0, 1, 2], [1, 3, 4], [2, 4, 5]]]

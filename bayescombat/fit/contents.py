@@ -1,0 +1,140 @@
+"""Contents: a tree of parameters, read."""
+
+import os
+from functools import cached_property
+from typing import Literal
+
+import pandas as pd
+import xarray as xr
+
+from bayescombat.errors import DataError
+from bayescombat.fit.layout import Layout
+from bayescombat.fit.trees import study_of
+from bayescombat.moments import Moments
+from bayescombat.storage import write_tree
+from bayescombat.study import Study
+
+__all__ = ["Contents", "Method"]
+
+Method = Literal["nuts", "eb"]
+
+
+class Contents:
+    """What a fit holds; `Fit` adds what can be done with it."""
+
+    def __init__(self, tree: xr.DataTree) -> None:
+        self.tree = tree
+
+    @property
+    def method(self) -> Method:
+        """Return "nuts" or "eb"."""
+        method: Method = self.tree.attrs["method"]
+        return method
+
+    @property
+    def verdict(self) -> str:
+        """What the sampler's draws are worth, in words."""
+        return str(self.tree.attrs["verdict"])
+
+    @property
+    def converged(self) -> bool:
+        """Whether the verdict is good."""
+        return bool(self.tree.attrs["converged"])
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How rows meet the parameters: design, levels of the batch variables, reference, average covariates."""
+        return Layout.from_dataset(self.tree["layout"].to_dataset())
+
+    @cached_property
+    def moments(self) -> Moments:
+        """What the fit learned from, features that were set aside included.
+
+        Raises
+        ------
+        DataError
+            If the fit was saved without.
+        """
+        if "moments" not in self.tree:
+            raise DataError(
+                "Expected a fit that holds its moments, found one saved without. It harmonizes rows; to update it or "
+                "to adopt a batch, use the file that the moments were kept in."
+            )
+        return Moments.from_dataset(self.tree["moments"].to_dataset())
+
+    @property
+    def parameters(self) -> xr.Dataset:
+        """The draws (chain, draw, ...), or the empirical-Bayes estimates without those dims."""
+        return self.tree["posterior" if self.method == "nuts" else "empirical_bayes"].to_dataset()
+
+    @property
+    def study(self) -> Study:
+        """The rows that were fitted.
+
+        Raises
+        ------
+        DataError
+            If the fit holds none.
+        """
+        return study_of(self.tree, self.layout)
+
+    def summary(self) -> pd.DataFrame:
+        """Return a row for each batch: its scans, and the shifts and scales that were found.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``scans``; ``shift``, the mean over features of gamma in units of sigma; ``shift_rms``, its root mean
+            square, to which the uncertainty of a small batch adds; ``scale``, the geometric mean over features of
+            delta. For NUTS each has its posterior standard deviation beside it, ending in ``_sd``.
+
+        Examples
+        --------
+        >>> import bayescombat as bc
+        >>> simulation = bc.datasets.simulate((20, 10, 5), features=3)
+        >>> study = bc.Study.from_dataframe(simulation.table, batch="site", features=simulation.features)
+        >>> list(bc.fit(study, method="eb").summary())
+        ['scans', 'shift', 'shift_rms', 'scale']
+        """
+        parameters = self.parameters
+        gamma = parameters["gamma"] / parameters["sigma"]
+        found = {
+            "shift": gamma.mean("feature"),
+            "shift_rms": (gamma**2).mean("feature") ** 0.5,
+            "scale": xr.ufuncs.exp(xr.ufuncs.log(parameters["delta"]).mean("feature")),
+        }
+        columns: dict[str, object] = {"scans": self.layout.scans}
+        for name, values in found.items():
+            over = [dim for dim in ("chain", "draw") if dim in values.dims]
+            columns[name] = values.mean(over).values
+            if over:
+                columns[f"{name}_sd"] = values.std(over, ddof=1).values
+        return pd.DataFrame(columns, index=pd.Index(self.layout.levels.labels, name="batch"))
+
+    def save(self, path: str | os.PathLike[str], data: bool = True, moments: bool = True) -> None:
+        """Write the fit to one netCDF file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            An older file there is replaced once the new one is complete.
+        data : bool
+            Whether the file holds the fitted rows. Without them it holds parameters and moments, and harmonizes rows
+            that it is given.
+        moments : bool
+            Whether the file holds the moments, which `update` and `adopt` need. Mind what moments tell: those of a site
+            of one scan are that scan, those of a few scans come close to them; see `Moments.save`.
+        """
+        without = [] if data else ["observed_data", "constant_data"]
+        without += [] if moments else ["moments"]
+        tree = self.tree.filter(lambda node: node.name not in without)
+        tree.attrs = dict(self.tree.attrs)
+        write_tree(tree, path, kind="fit")
+
+    def __repr__(self) -> str:
+        """Say what was fitted and what it is worth."""
+        method = "NUTS" if self.method == "nuts" else "empirical Bayes"
+        sizes = self.layout.levels.sizes
+        features, batches = len(self.layout.features), " + ".join(map(str, sizes))
+        scans = int(self.layout.scans.sum()) // len(sizes)
+        return f"Fit by {method}: {features} features, {batches} batches, {scans} scans\n  {self.verdict}"

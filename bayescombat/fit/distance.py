@@ -1,0 +1,54 @@
+"""How far an adopted batch is from what a refit would say, in closed form."""
+
+import warnings
+
+import numpy as np
+
+from bayescombat.empirical import empirical_bayes
+from bayescombat.errors import BayesCombatWarning
+from bayescombat.fit.extension import Extension
+from bayescombat.fit.layout import Layout
+from bayescombat.identification import estimable
+from bayescombat.moments import Moments, merge
+from bayescombat.parameters import estimated
+
+__all__ = ["distance_to_refit"]
+
+SETTINGS = {"shrinkage": "parametric", "mean_only": False, "compat": None}
+
+
+def distance_to_refit(fitted: Moments, added: Moments) -> float:
+    """Return how far the harmonized scans of new batches move, root mean square in sigma, when all is fitted again.
+
+    Both ways are taken by empirical Bayes: the new batches given the fit to `fitted`, and the fit to everything. What a
+    refit changes is the pooled target, which then holds the new scans too, and every parameter that they inform.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BayesCombatWarning)
+        before, after = estimable(fitted), estimable(merge([fitted, added]))
+    common = set(before.features) & set(after.features)
+    before, after = (part.select(np.array([name in common for name in part.features])) for part in (before, after))
+    some = added.select(np.array([name in common for name in added.features]))
+    old = estimated(empirical_bayes(before), before)
+    extension, _ = Extension(old, Layout.of(before, before), before.levels, SETTINGS).adopted(some)
+    refit = estimated(empirical_bayes(after), after)
+    one = _affine(extension, some)
+    other = _affine(Extension(refit, Layout.of(after, after), after.levels, SETTINGS), some)
+    constant, slope, ratio = (a - b for a, b in zip(one, other, strict=True))
+    n = np.broadcast_to(some.n, some.syy.shape)
+    squares = n * constant**2 + (slope * (some.sxx @ slope[..., None])[..., 0]).sum(axis=-1)
+    squares += 2 * ratio * (slope * some.sxy).sum(axis=-1) + ratio**2 * some.syy
+    sigma = extension.parameters["sigma"].values
+    return float(np.sqrt((squares / sigma**2).sum() / n.sum()))
+
+
+def _affine(extension: Extension, moments: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return harmonized mean values (batch, feature), and how values move with covariates and measurements."""
+    parameters, layout = extension.parameters, extension.layout
+    levels = layout.levels.positions(moments.batches)
+    alpha, beta = parameters["alpha"].values, parameters["beta"].values
+    gamma = parameters["gamma"].values[levels].sum(axis=1)
+    ratio = 1 / parameters["delta"].values[levels].prod(axis=1)
+    predicted = ((moments.mean_x - layout.center) * beta).sum(axis=-1)
+    mean = alpha + predicted + ratio * (moments.mean_y - alpha - predicted - gamma)
+    return mean, beta * (1 - ratio)[..., None], ratio

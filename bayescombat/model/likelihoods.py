@@ -1,0 +1,137 @@
+"""How the data enter the model: as moments, the first variable's shifts integrated out or not, or as rows."""
+
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+
+from bayescombat.model.population import Population
+from bayescombat.moments import Moments
+from bayescombat.standard import Standardised, Start
+from bayescombat.study import Study
+
+__all__ = [
+    "declare_shifts",
+    "likelihood_of_moments",
+    "likelihood_of_moments_given_shifts",
+    "likelihood_of_rows",
+    "record_in_feature_units",
+]
+
+LEVEL = ("batch", "feature")
+LOG_2PI = float(np.log(2 * np.pi))
+
+
+def record_in_feature_units(population: Population, standard: Standardised) -> None:
+    """Record the parameters as a reader knows them."""
+    location, scale = standard.location, standard.scale
+    pm.Deterministic("alpha", location + scale * population.alpha, dims="feature")
+    beta = (standard.whitener * population.beta[:, None, :]).sum(axis=-1) * scale[:, None]
+    pm.Deterministic("beta", beta, dims=("feature", "covariate"))
+    pm.Deterministic("sigma", scale * pt.exp(population.log_sigma), dims="feature")
+    first, *others = population.variables
+    log_delta = [first.log_scale - population.log_sigma, *(variable.log_scale for variable in others)]
+    pm.Deterministic("delta", pt.exp(pt.concatenate(log_delta) if others else log_delta[0]), dims=LEVEL)
+    for variable in others:
+        pm.Deterministic(f"gamma{variable.suffix}", scale * variable.gamma, dims=(f"batch{variable.suffix}", "feature"))
+
+
+def declare_shifts(model: pm.Model, population: Population, standard: Standardised, start: Start) -> None:
+    """Declare the first variable's shifts and record those of all variables, in feature units."""
+    sigma, (first, *others) = model["sigma"], population.variables
+    declared = pm.Normal(
+        f"gamma{first.suffix}",
+        sigma * first.gamma_mean[:, None],
+        sigma * first.gamma_sd[:, None],
+        dims=(f"batch{first.suffix}", "feature"),
+        initval=start.gamma[0].effect * standard.scale,
+    )
+    if others:
+        every = [declared, *(model[f"gamma{variable.suffix}"] for variable in others)]
+        pm.Deterministic("gamma", pt.concatenate(every), dims=LEVEL)
+
+
+def likelihood_of_rows(model: pm.Model, study: Study, moments: Moments) -> None:
+    """Add the textbook likelihood of every scan, or of every observed cell where some are missing."""
+    model.add_coord("obs", list(study.obs))
+    kept = [study.features.index(name) for name in moments.features]
+    y = study.transformed[:, kept]
+    levels = moments.levels.positions(study.batches)[study.codes]
+    columns = [pm.Data(name, column, dims="obs") for name, column in zip(_index_names(moments), levels.T, strict=True)]
+    x = pm.Data("x", study.x - moments.center.mean(axis=0), dims=("obs", "covariate"))
+    origin = model["alpha"] + ((moments.center.mean(axis=0) - moments.center) * model["beta"]).sum(axis=-1)
+    mean = origin + x @ model["beta"].T + sum(model["gamma"][column] for column in columns)
+    sd = model["sigma"] * np.prod([model["delta"][column] for column in columns])
+    seen = np.isfinite(y)
+    if seen.all():
+        pm.Normal("y", mean, sd, observed=y, dims=("obs", "feature"))
+    else:
+        pm.Normal("y", mean[seen.nonzero()], sd[seen.nonzero()], observed=y[seen])
+
+
+def _index_names(moments: Moments) -> list[str]:
+    names = moments.levels.active
+    return ["batch_index"] if len(names) == 1 else [f"{name}_index" for name in names]
+
+
+def _within(population: Population, standard: Standardised) -> tuple[Any, Any]:
+    """Return each cell's mean residual and its residual sum of squares, given the slopes and the later variables."""
+    beta = population.beta
+    mean = standard.mean_y - population.alpha - (standard.mean_x * beta).sum(axis=-1)
+    for variable in population.variables[1:]:
+        mean = mean - variable.gamma[variable.place]
+    squares = (beta[:, :, None] * beta[:, None, :]).reshape((beta.shape[0], -1))
+    sxx = standard.sxx.reshape((*standard.sxx.shape[:2], -1))
+    quadratic = pt.dot(sxx[:, 0], squares.T) if sxx.shape[1] == 1 else (sxx * squares).sum(axis=-1)
+    return mean, standard.syy - 2 * (standard.sxy * beta).sum(axis=-1) + quadratic
+
+
+def likelihood_of_moments_given_shifts(model: pm.Model, population: Population, standard: Standardised) -> None:
+    """Add the likelihood of the moments with gamma in the graph."""
+    n, first = standard.n, population.variables[0]
+    mean, ssr = _within(population, standard)
+    gamma = model["gamma"][first.place] / standard.scale
+    squares = ssr + n * (mean - gamma) ** 2
+    log_likelihood = -n * (LOG_2PI / 2 + population.log_scale) - squares * pt.exp(-2 * population.log_scale) / 2
+    pm.Potential("cells", log_likelihood, dims=_cell_dims(population))
+
+
+def likelihood_of_moments(population: Population, standard: Standardised) -> None:
+    """Add the likelihood of the moments with the first variable's shifts integrated out."""
+    seen = standard.n > 0
+    n = np.where(seen, standard.n, 1)
+    mean, ssr = _within(population, standard)
+    variance = pt.exp(2 * population.log_scale)
+    within = -(n - 1) * (LOG_2PI / 2 + population.log_scale) - ssr / (2 * variance) - np.log(n) / 2
+    noise = variance / n
+    first, sigma = population.variables[0], pt.exp(population.log_sigma)
+    known, shared = seen, 0.0
+    if len(population.variables) > 1:
+        within, mean, noise, known, shared = _pooled(within, mean, noise, seen, first.place)
+    spread = noise + (sigma * first.gamma_sd[:, None]) ** 2
+    away = mean - sigma * first.gamma_mean[:, None]
+    between = shared - (LOG_2PI + pt.log(spread) + away**2 / spread) / 2
+    pm.Potential("cells", within if seen.all() else within * seen, dims=_cell_dims(population))
+    pm.Potential("levels", between if known.all() else between * known, dims=(f"batch{first.suffix}", "feature"))
+
+
+def _cell_dims(population: Population) -> tuple[str, str]:
+    return LEVEL if len(population.variables) == 1 else ("cell", "feature")
+
+
+def _pooled(
+    within: Any, mean: Any, noise: Any, seen: np.ndarray, place: np.ndarray
+) -> tuple[Any, Any, Any, np.ndarray, Any]:
+    """Pool cells that share a level of the first variable, and so a shift.
+
+    What they say of it is their mean weighted by precision; how they scatter about that has a density of its own, and
+    that of the pooled mean is then counted once, by the level.
+    """
+    member = (place == np.arange(place.max() + 1)[:, None]).astype(float)
+    precision = seen / noise
+    known = member @ np.broadcast_to(seen, (len(place), seen.shape[1])) > 0
+    total = pt.dot(member, precision) + np.where(known, 0.0, 1.0)
+    pooled = pt.dot(member, precision * mean) / total
+    own = -(LOG_2PI + pt.log(noise) + precision * (mean - pooled[place]) ** 2) / 2
+    return within + own, pooled, 1 / total, known, (LOG_2PI - pt.log(total)) / 2

@@ -1,0 +1,97 @@
+"""Columns of a table as a study holds them: cells of batches, and measurements that can be modelled."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bayescombat.batches import cell_label
+from bayescombat.columns import cells, labels, measurements
+from bayescombat.design import DesignSpec
+from bayescombat.errors import DataError, listing
+
+__all__ = ["batch_cells", "measured", "positions", "refuse_subject"]
+
+
+def batch_cells(table: pd.DataFrame, variables: Sequence[str]) -> np.ndarray:
+    """Return the label of each scan's cell: its batch, or with several batch variables its levels, joined.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Rows are scans.
+    variables : sequence of str
+        Names of the batch columns.
+
+    Returns
+    -------
+    ndarray of str objects, (obs,)
+
+    Raises
+    ------
+    DataError
+        If labels are missing, read the same, or hold the separator.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"site": ["a", "a", "b"], "software": [5, 6, 6]})
+    >>> batch_cells(table, ["site", "software"])
+    array(['a / 5', 'a / 6', 'b / 6'], dtype=object)
+    """
+    scans = list(zip(*(labels(table[name], "batch") for name in variables), strict=True))
+    joined = {parts: cell_label(parts) for parts in dict.fromkeys(scans)}
+    return np.array([joined[parts] for parts in scans], dtype=object)
+
+
+def positions(found: np.ndarray, known: Sequence[str]) -> np.ndarray:
+    """Return the position of each label among the known ones, (obs,)."""
+    return pd.Index(list(known), dtype=object).get_indexer(pd.Index(found, dtype=object))
+
+
+def measured(table: pd.DataFrame, design: DesignSpec) -> np.ndarray:
+    """Return the measurements, in feature units, once they can be modelled as the design says.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Rows are scans.
+    design : DesignSpec
+        Names the features and the transform.
+
+    Returns
+    -------
+    ndarray of float64, (obs, feature)
+        NaN where a cell is missing.
+
+    Raises
+    ------
+    DataError
+        If values are no finite numbers, if all are missing, or if their logarithm does not exist.
+    """
+    y = measurements(table, design.features)
+    if np.isnan(y).all():
+        raise DataError(
+            f"Expected at least one measurement, found every cell of the features {listing(design.features)} missing "
+            f"in all {len(y)} rows. Check which columns are the features, and how the table was joined."
+        )
+    if design.transform == "log" and (y <= 0).any():
+        raise DataError(
+            "Expected measurements above zero for transform='log', found "
+            f"{cells(y <= 0, 'zero or negative', design.features, table.index)}. Leave these features out, treat "
+            "zeros as missing (NaN), or harmonize without transform."
+        )
+    return y
+
+
+def refuse_subject(found: np.ndarray, name: str) -> None:
+    """Raise a DataError: what the model cannot do with subjects yet, or ever."""
+    if len(set(found)) == len(found):
+        raise DataError(
+            f"Expected several scans of at least some subjects in {name!r}, found one scan per subject: "
+            "a subject's intercept and the noise cannot be told apart. Leave the subject out."
+        )
+    raise DataError(
+        f"Expected one scan per subject, found {len(found)} scans of {len(set(found))} subjects in {name!r}. "
+        "Repeated scans are not modelled yet: keep one scan per subject, or leave the subject out and "
+        "treat the scans as independent, knowing that intervals are then too narrow."
+    )

@@ -1,0 +1,576 @@
+"""Every cell of the table in docs/combinations.md does what it says.
+
+A capability is a function that changes how the table, the study, the fit or the harmonization is made, and a check of
+what it promises. A cell is run by putting two of them together, so that no cell has code of its own.
+"""
+
+import re
+import warnings
+from collections.abc import Callable, Iterable
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import combaters
+import numpy as np
+import pandas as pd
+import pymc as pm
+import pytensor
+import pytest
+import xarray as xr
+from pytensor.compile.mode import Mode
+from scipy import stats
+
+import bayescombat as bc
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "combinations.md"
+# Interpreted graphs: compiling them would take longer than evaluating them.
+INTERPRETED = Mode(linker="py", optimizer="fast_compile")
+
+SITES = ("site_01", "site_02", "site_03")
+NEWCOMERS = {"update": "site_04", "adopt": "site_05", "unseen": "site_06"}
+SIMULATION = bc.datasets.simulate((14, 12, 10, 9, 9, 9), features=4, seed=4)
+FEATURES = list(SIMULATION.features)
+LABELS_OF_REFERENCE = {"site": "site_02", "software": "6"}
+
+# What the first fit depends on; everything else is done with a fit.
+OF_THE_FIT = {"missing", "log", "several", "reference", "federated", "sva", "shrinkage"}
+OF_EMPIRICAL_BAYES = {"EB", "sva", "shrinkage"}
+# A fit by NUTS compiles for seconds: these are all there are, and a cell takes the smallest that has what it needs.
+WORLDS = [{"several", "reference"}, {"missing", "log", "several"}, {"missing", "log", "reference", "federated"}]
+UPDATED_WORLD = {"missing", "log", "several"}
+# Pairs that ask nothing, by the letter of the reason.
+MEANINGLESS = {
+    **{frozenset({"textbook", other}): "a" for other in ("unseen", "update", "adopt", "stripped", "impute")},
+    **{frozenset({"textbook", other}): "b" for other in ("sva", "shrinkage", "EB")},
+    frozenset({"NUTS", "EB"}): "c",
+}
+
+
+class Case(NamedTuple):
+    """Capabilities that are used together."""
+
+    abilities: frozenset[str]
+    shrinkage: str = "parametric"
+
+    def __contains__(self, ability: object) -> bool:
+        return ability in self.abilities
+
+    def __str__(self) -> str:
+        kind = [] if self.shrinkage == "parametric" else [self.shrinkage]
+        return " + ".join([*sorted(self.abilities), *kind])
+
+    @property
+    def method(self) -> str:
+        asked = "impute" in self and not self.abilities & OF_EMPIRICAL_BAYES
+        return "nuts" if "NUTS" in self or asked else "eb"
+
+    @property
+    def core(self) -> "Case":
+        """What the first fit is made by."""
+        return Case(self.abilities & OF_THE_FIT | ({"NUTS"} if self.method == "nuts" else set()), self.shrinkage)
+
+    def without(self, *abilities: str) -> "Case":
+        return self._replace(abilities=self.abilities - set(abilities))
+
+
+class Outcome(NamedTuple):
+    """What a case led to: the first fit, the fits after update and adopt, and rows harmonized by the last."""
+
+    case: Case
+    first: bc.Fit
+    updated: bc.Fit
+    fit: bc.Fit
+    rows: pd.DataFrame
+    found: xr.Dataset
+    draws: xr.DataArray | None
+    unseen: str
+
+    @property
+    def fitted_sites(self) -> list[str]:
+        return [*SITES, NEWCOMERS["update"]] if "update" in self.case else [*SITES]
+
+    def of(self, sites: Iterable[str]) -> np.ndarray:
+        return self.rows["site"].isin(list(sites)).to_numpy()
+
+
+# ---------------------------------------------------------------- from capabilities to harmonized rows
+
+
+@cache
+def whole_table(missing: bool, log: bool, several: bool) -> pd.DataFrame:
+    """Every scan, newcomers included. Newcomers and the second software measure far too much."""
+    data = SIMULATION.table.copy()
+    data["software"] = np.resize(["5", "6", "6", "5", "6"], len(data))
+    sigma = SIMULATION.truth["sigma"].values
+    y = data[FEATURES].to_numpy().copy()
+    y[data["site"].isin(NEWCOMERS.values())] += 3 * sigma
+    if several:
+        y[data["software"] == "6"] += 5 * sigma
+    # Far enough from zero to stay positive when harmonized, and of a spread that logarithms matter for.
+    y = 10 + 4 * (y - 2.5)
+    if log:
+        y = np.exp(y)
+    if missing:
+        y[np.random.default_rng(2).random(y.shape) < 0.1] = np.nan
+    data[FEATURES] = y
+    return data
+
+
+def rows_of(case: Case, sites: Iterable[str], holes: bool = False) -> pd.DataFrame:
+    data = whole_table("missing" in case or holes, "log" in case, "several" in case)
+    return data[data["site"].isin(list(sites))]
+
+
+def study_of(case: Case, sites: Iterable[str]) -> bc.Study:
+    variables = ["site", "software"] if "several" in case else ["site"]
+    return bc.Study.from_dataframe(
+        rows_of(case, sites),
+        batch=variables,
+        covariates="age + sex",
+        features=FEATURES,
+        reference=[LABELS_OF_REFERENCE[name] for name in variables] if "reference" in case else None,
+        transform="log" if "log" in case else None,
+    )
+
+
+def moments_of(rows: pd.DataFrame, study: bc.Study) -> bc.Moments:
+    return bc.Moments.from_study(bc.Study.from_design(rows, study.spec))
+
+
+def data_of(case: Case, sites: Iterable[str]) -> bc.Study | bc.Moments:
+    """The study, or moments that every site computed for itself."""
+    study = study_of(case, sites)
+    if "federated" not in case:
+        return study
+    labels = LABELS_OF_REFERENCE if "several" in case else LABELS_OF_REFERENCE["site"]
+    reference = labels if "reference" in case else None
+    parts = [
+        bc.Study.from_design(rows, study.spec, reference=reference)
+        for _, rows in rows_of(case, sites).groupby("site", sort=False)
+    ]
+    return bc.merge([bc.Moments.from_study(part) for part in parts])
+
+
+def newcomer(case: Case, ability: str) -> pd.DataFrame | bc.Moments:
+    rows = rows_of(case, [NEWCOMERS[ability]])
+    return moments_of(rows, study_of(case, SITES)) if "federated" in case else rows
+
+
+@cache
+def first_fit(case: Case, sites: tuple[str, ...] = SITES) -> bc.Fit:
+    options: dict[str, Any] = {"compat": "sva"} if "sva" in case else {}
+    if "shrinkage" in case:
+        options["shrinkage"] = case.shrinkage
+    if case.method == "nuts":
+        options |= {"chains": 2, "tune": 100, "draws": 100, "seed": 3, "progress_bar": False}
+    with warnings.catch_warnings():
+        # So few draws cannot converge, and need not.
+        warnings.simplefilter("ignore", bc.ConvergenceWarning)
+        return bc.fit(data_of(case, sites), method=case.method, **options)
+
+
+@cache
+def updated_fit(case: Case) -> bc.Fit:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bc.ConvergenceWarning)
+        return first_fit(case).update(newcomer(case, "update"))
+
+
+def stripped(fit: bc.Fit, folder: Path) -> bc.Fit:
+    fit.save(folder / "fit.nc", data=False, moments=False)
+    return bc.load(folder / "fit.nc")
+
+
+def run(case: Case, folder: Path) -> Outcome:
+    first = fit = first_fit(case.core)
+    if "stripped" in case:
+        fit = stripped(first, folder)
+    if "update" in case:
+        fit = fit.update(newcomer(case, "update")) if "stripped" in case else updated_fit(case.core)
+    updated = fit
+    if "adopt" in case:
+        fit = fit.adopt(newcomer(case, "adopt"))
+    rows = rows_of(case, [*SITES, *(site for ability, site in NEWCOMERS.items() if ability in case)])
+    unseen = "prior" if "unseen" in case else "error"
+    draws = None
+    if "impute" in case:
+        rows = rows_of(case, rows["site"].unique(), holes=True)
+        draws = fit.draws(40, rows, impute=True, unseen=unseen)
+    return Outcome(case, first, updated, fit, rows, fit.harmonize(rows, unseen=unseen), draws, unseen)
+
+
+# ---------------------------------------------------------------- what every capability promises
+
+
+def on_the_fitted_scale(case: Case, values: Any) -> np.ndarray:
+    return np.log(values) if "log" in case else np.asarray(values)
+
+
+def assert_same(case: Case, found: Any, expected: Any) -> None:
+    one, other = (on_the_fitted_scale(case, values) for values in (found, expected))
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-10)
+
+
+def covariates_of(rows: pd.DataFrame) -> np.ndarray:
+    return np.column_stack([rows["age"], rows["sex"] == "M"]).astype(float)
+
+
+def effects_by_hand(case: Case, rows: pd.DataFrame, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Least squares on indicators, feature by feature: differences from the first level of every variable."""
+    levels = pd.get_dummies(rows[["site", "software"] if "several" in case else ["site"]], drop_first=True, dtype=float)
+    x = np.column_stack([np.ones(len(rows)), covariates_of(rows), levels])
+    seen = [~np.isnan(column) for column in y.T]
+    slopes = [np.linalg.lstsq(x[row], column[row], rcond=None)[0][3:] for row, column in zip(seen, y.T, strict=True)]
+    return dict(zip(levels.columns, np.transpose(slopes), strict=True))
+
+
+def widths(outcome: Outcome, sites: Iterable[str]) -> float:
+    """Average width of the intervals at some sites."""
+    bounds = (on_the_fitted_scale(outcome.case, outcome.found[name].values) for name in ("lower", "upper"))
+    lower, upper = bounds
+    return float(np.nanmean((upper - lower)[outcome.of(sites)]))
+
+
+def check_missing(outcome: Outcome, folder: Path) -> None:
+    """Missing cells stay missing, all others are finite, and one more hole changes no other cell."""
+    seen = outcome.rows[FEATURES].notna().to_numpy()
+    assert not seen.all()
+    for name in outcome.found.data_vars:
+        np.testing.assert_array_equal(np.isfinite(outcome.found[name]), seen, err_msg=name)
+    holed = outcome.rows.copy()
+    holed.iloc[3, holed.columns.get_loc(FEATURES[1])] = np.nan
+    again = outcome.fit.harmonize(holed, unseen=outcome.unseen)["mean"].values
+    expected = outcome.found["mean"].values.copy()
+    assert np.isfinite(expected[3, 1])
+    expected[3, 1] = np.nan
+    np.testing.assert_allclose(again, expected, rtol=1e-12)
+
+
+def check_log(outcome: Outcome, folder: Path) -> None:
+    """Values and bounds are positive; empirical Bayes is that of the logarithms."""
+    seen = outcome.rows[FEATURES].notna().to_numpy()
+    for name in set(outcome.found) - {"sd"}:
+        assert (outcome.found[name].values[seen] > 0).all()
+    if outcome.draws is not None:
+        assert (outcome.draws > 0).all()
+    if outcome.case.method == "eb":
+        expected = run(outcome.case.without("log"), folder).found["mean"]
+        np.testing.assert_allclose(np.log(outcome.found["mean"]), expected, rtol=0, atol=1e-10)
+
+
+def check_several(outcome: Outcome, folder: Path) -> None:
+    """What the second variable does is taken out of the fitted rows too."""
+    case, fitted = outcome.case, outcome.of(outcome.fitted_sites)
+    rows = outcome.rows[fitted]
+    before = effects_by_hand(case, rows, on_the_fitted_scale(case, rows[FEATURES].to_numpy()))
+    after = effects_by_hand(case, rows, on_the_fitted_scale(case, outcome.found["mean"].values[fitted]))
+    assert np.abs(after["software_6"]).mean() < 0.25 * np.abs(before["software_6"]).mean()
+
+
+def check_reference(outcome: Outcome, folder: Path) -> None:
+    """Rows of the reference keep every bit, and no others do."""
+    still = (outcome.rows["site"] == LABELS_OF_REFERENCE["site"]).to_numpy()
+    if "several" in outcome.case:
+        still = still & (outcome.rows["software"] == LABELS_OF_REFERENCE["software"]).to_numpy()
+    raw, found = outcome.rows[FEATURES].to_numpy(), outcome.found["mean"].values
+    np.testing.assert_array_equal(found[still], raw[still])
+    assert still.any() and not np.isclose(found[~still], raw[~still], rtol=1e-9).any()
+    if outcome.draws is not None:
+        there = np.isfinite(raw[still])
+        assert (outcome.draws.values[:, still][:, there] == raw[still][there]).all()
+
+
+def check_unseen(outcome: Outcome, folder: Path) -> None:
+    """By NUTS an unknown batch is less sure than fitted ones; by empirical Bayes it is an average one."""
+    case, new = outcome.case, outcome.of([NEWCOMERS["unseen"]])
+    if case.method == "nuts":
+        assert widths(outcome, [NEWCOMERS["unseen"]]) > 1.5 * widths(outcome, outcome.fitted_sites)
+        return
+    p, rows, several = outcome.fit.parameters, outcome.rows[new], "several" in case
+    sites = p.sel(batch=[f"site={site}" if several else site for site in outcome.fitted_sites])
+    gamma, delta = sites["gamma"].mean("batch").values, np.exp(np.log(sites["delta"]).mean("batch")).values
+    if several:
+        others = p.sel(batch=[f"software={label}" for label in rows["software"]])
+        gamma, delta = gamma + others["gamma"].values, delta * others["delta"].values
+    fitted = rows_of(case, outcome.fitted_sites)
+    x, there = covariates_of(fitted), fitted[FEATURES].notna().to_numpy().astype(float)
+    center = (there.T @ x) / there.sum(axis=0)[:, None]
+    expected = p["alpha"].values + np.einsum("ovp,vp->ov", covariates_of(rows)[:, None] - center, p["beta"].values)
+    y = on_the_fitted_scale(case, rows[FEATURES].to_numpy())
+    by_hand = expected + (y - expected - gamma) / delta
+    np.testing.assert_allclose(on_the_fitted_scale(case, outcome.found["mean"].values[new]), by_hand, rtol=0, atol=1e-9)
+
+
+def check_update(outcome: Outcome, folder: Path) -> None:
+    """It is the fit to everything at once: the same estimates, or the same moments to the last bit."""
+    case, everything = outcome.case.core.without("federated"), tuple(outcome.fitted_sites)
+    if case.method == "nuts":
+        expected = bc.Moments.from_study(study_of(case, everything))
+        xr.testing.assert_equal(outcome.updated.moments.to_dataset(), expected.to_dataset())
+        assert outcome.updated.tree.attrs["settings"] == outcome.first.tree.attrs["settings"]
+        return
+    rows = rows_of(outcome.case, everything)
+    expected = first_fit(case, everything).harmonize(rows)["mean"]
+    assert_same(case, outcome.fit.harmonize(rows)["mean"], expected)
+
+
+def check_adopt(outcome: Outcome, folder: Path) -> None:
+    """What was fitted keeps every bit, and the new batch comes near to where a refit would bring it."""
+    case, known = outcome.case, outcome.rows[outcome.of(outcome.fitted_sites)]
+    xr.testing.assert_identical(outcome.fit.harmonize(known), outcome.updated.harmonize(known))
+    new, rows = outcome.of([NEWCOMERS["adopt"]]), rows_of(case, [NEWCOMERS["adopt"]])
+    found = on_the_fitted_scale(case, outcome.fit.harmonize(rows)["mean"])
+    assert new.sum() == len(rows)
+    if case.method == "nuts":
+        drawn = outcome.updated.harmonize(rows, unseen="prior")
+        assert widths(outcome, [NEWCOMERS["adopt"]]) < widths(outcome._replace(found=drawn, rows=rows), rows["site"])
+        return
+    everything = (*outcome.fitted_sites, NEWCOMERS["adopt"])
+    refit = on_the_fitted_scale(case, first_fit(case.core.without("federated"), everything).harmonize(rows)["mean"])
+    raw = on_the_fitted_scale(case, rows[FEATURES].to_numpy())
+    assert np.nanmean(np.abs(found - refit)) < 0.25 * np.nanmean(np.abs(raw - refit))
+
+
+def check_federated(outcome: Outcome, folder: Path) -> None:
+    """The pooled fit, and no rows."""
+    with pytest.raises(bc.DataError, match="found one made of moments"):
+        _ = outcome.first.study
+    pooled = outcome.case.without("federated")
+    if outcome.case.method == "eb":
+        assert_same(pooled, outcome.found["mean"], run(pooled, folder).found["mean"])
+    else:
+        expected = bc.Moments.from_study(study_of(pooled, SITES))
+        xr.testing.assert_identical(outcome.first.moments.to_dataset(), expected.to_dataset())
+
+
+def check_stripped(outcome: Outcome, folder: Path) -> None:
+    """The same harmonized values to the last bit, from a file without rows and moments."""
+    assert {"observed_data", "constant_data", "moments"}.isdisjoint(outcome.fit.tree.children)
+    xr.testing.assert_identical(outcome.found, outcome.first.harmonize(outcome.rows, unseen=outcome.unseen))
+
+
+def check_impute(outcome: Outcome, folder: Path) -> None:
+    """Missing cells are filled, differently in every draw; all others are what they are without it."""
+    assert outcome.draws is not None
+    seen = outcome.rows[FEATURES].notna().to_numpy()
+    plain = outcome.fit.draws(40, outcome.rows, unseen=outcome.unseen).values
+    np.testing.assert_array_equal(outcome.draws.values[:, seen], plain[:, seen])
+    assert np.isnan(plain[:, ~seen]).all() and np.isfinite(outcome.draws).all()
+    assert (outcome.draws.values[:, ~seen].std(axis=0) > 0).all()
+
+
+def check_sva(outcome: Outcome, folder: Path) -> None:
+    """The fit is that of combaters, which is exact sva; without shrinkage, which sva lacks, it is the plain fit."""
+    case, fit = outcome.case, outcome.updated
+    rows = rows_of(case, outcome.fitted_sites)
+    found = on_the_fitted_scale(case, fit.harmonize(rows)["mean"])
+    if case.shrinkage == "none":
+        expected = on_the_fitted_scale(case, run(case.without("sva"), folder).updated.harmonize(rows)["mean"])
+    else:
+        options = {"ref_batch": LABELS_OF_REFERENCE["site"]} if "reference" in case else {}
+        y = on_the_fitted_scale(case, rows[FEATURES].to_numpy())
+        # combaters divides by the prior variance of the reference's scales, which is exactly zero without this.
+        y = y + 1e-11 * np.random.default_rng(0).standard_normal(y.shape)
+        par_prior = case.shrinkage == "parametric"
+        expected = combaters.combat(y, rows["site"].to_numpy(), covariates_of(rows), par_prior=par_prior, **options)[
+            "adjusted"
+        ]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
+
+
+def check_shrinkage(outcome: Outcome, folder: Path) -> None:
+    """Without shrinkage shifts are least squares; the nonparametric ones are averages of these over features."""
+    case, p = outcome.case, outcome.fit.parameters
+    if case.shrinkage == "none":
+        rows = rows_of(case, outcome.fitted_sites)
+        expected = effects_by_hand(case, rows, on_the_fitted_scale(case, rows[FEATURES].to_numpy()))
+        gamma = p["gamma"].assign_coords(batch=[str(label).replace("=", "_") for label in p["batch"].values])
+        for label, difference in expected.items():
+            variable, level = label.split("_", 1)
+            first = {"site": SITES[0], "software": "5"}[variable]
+            name, origin = (f"{variable}_{at}" if "several" in case else at for at in (level, first))
+            found = gamma.sel(batch=name) - gamma.sel(batch=origin)
+            np.testing.assert_allclose(found, difference, rtol=0, atol=1e-9)
+    else:
+        plain = run(case._replace(shrinkage="none"), folder).fit.parameters
+        one, other = (q["gamma"] / q["sigma"] for q in (p, plain))
+        assert (one >= other.min("feature") - 1e-12).all() and (one <= other.max("feature") + 1e-12).all()
+        assert float(one.std("feature").mean()) < float(other.std("feature").mean())
+
+
+def check_nuts(outcome: Outcome, folder: Path) -> None:
+    """Every value that moved has a spread and lies between its bounds."""
+    found, raw = outcome.found, outcome.rows[FEATURES].to_numpy()
+    moved = np.isfinite(raw) & (found["mean"].values != raw)
+    assert moved.any() and outcome.fit.method == "nuts"
+    assert (found["sd"].values[moved] > 0).all()
+    assert (found["lower"].values[moved] < found["upper"].values[moved]).all()
+
+
+def check_eb(outcome: Outcome, folder: Path) -> None:
+    """There is one estimate, and no draws of it."""
+    assert outcome.fit.method == "eb" and list(outcome.found) == ["mean"]
+
+
+def run_textbook(case: Case) -> None:
+    """Build the textbook form and check it as far as the other capability says."""
+    study = data_of(case, SITES)
+    with bc.build_model(study, likelihood="observations") as model:
+        if "NUTS" in case:
+            sampled = pm.sample(
+                10,
+                tune=5,
+                chains=1,
+                cores=1,
+                random_seed=1,
+                progressbar=False,
+                nuts={"max_treedepth": 3},
+                compile_kwargs={"mode": INTERPRETED},
+                compute_convergence_checks=False,
+            )["posterior"]
+        else:
+            sampled = pm.sample_prior_predictive(3, random_seed=1, compile_kwargs={"mode": INTERPRETED})["prior"]
+    assert isinstance(study, bc.Study)
+    check_density_of_rows(model, case, study)
+    draws = bc.identify(sampled.to_dataset(), study)
+    assert all(np.isfinite(draws[name]).all() for name in draws)
+    if "reference" in case:
+        at = draws.sel(batch=LABELS_OF_REFERENCE["site"])
+        assert (at["gamma"] == 0).all() and (at["delta"] == 1).all()
+
+
+def check_density_of_rows(model: pm.Model, case: Case, study: bc.Study) -> None:
+    """Every observed cell is normal as the model's equation says, and no other cell is there."""
+    names = ["alpha", "beta", "gamma", "delta", "sigma"]
+    outputs = [model.logp(vars=[model["y"]], sum=False)[0], *model.replace_rvs_by_values([model[k] for k in names])]
+    evaluate = pytensor.function(model.value_vars, outputs, mode=INTERPRETED, on_unused_input="ignore")
+    rng, start = np.random.default_rng(7), model.initial_point()
+    point = {name: value + 0.3 * rng.standard_normal(np.shape(value)) for name, value in start.items()}
+    density, alpha, beta, gamma, delta, sigma = evaluate(*(point[variable.name] for variable in model.value_vars))
+    rows = rows_of(case, SITES)
+    y, x = on_the_fitted_scale(case, rows[FEATURES].to_numpy()), covariates_of(rows)
+    seen = np.isfinite(y)
+    labels, shift, scale = list(model.coords["batch"]), 0.0, sigma
+    for variable in ["site", "software"] if "several" in case else ["site"]:
+        prefix = f"{variable}=" if "several" in case else ""
+        at = [labels.index(f"{prefix}{label}") for label in rows[variable]]
+        shift, scale = shift + gamma[at], scale * delta[at]
+    center = (seen.T.astype(float) @ x) / seen.sum(axis=0)[:, None]
+    mean = alpha + np.einsum("ovp,vp->ov", x[:, None] - center, beta) + shift
+    expected = stats.norm.logpdf(y, mean, np.broadcast_to(scale, mean.shape))[seen]
+    np.testing.assert_allclose(np.ravel(density), expected, rtol=1e-9)
+
+
+CHECKS: dict[str, Callable[[Outcome, Path], None]] = {
+    "missing": check_missing,
+    "log": check_log,
+    "several": check_several,
+    "reference": check_reference,
+    "unseen": check_unseen,
+    "update": check_update,
+    "adopt": check_adopt,
+    "federated": check_federated,
+    "stripped": check_stripped,
+    "impute": check_impute,
+    "sva": check_sva,
+    "shrinkage": check_shrinkage,
+    "NUTS": check_nuts,
+    "EB": check_eb,
+}
+
+
+def attempt(case: Case, folder: Path) -> None:
+    """Run a case and check every one of its capabilities."""
+    if "textbook" in case:
+        run_textbook(case)
+        return
+    outcome = run(case, folder)
+    for ability in case.abilities:
+        CHECKS[ability](outcome, folder)
+
+
+# ---------------------------------------------------------------- the table
+
+
+def documented() -> list[tuple[frozenset[str], str]]:
+    """Every cell below the diagonal of the one table whose first header is empty."""
+    lines = DOCUMENT.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if re.match(r"\|\s*\|", line))
+    header, _, *rows = ([part.strip() for part in line.strip("| ").split("|")] for line in _block(lines[start:]))
+    return [
+        (frozenset({name, other}), cell)
+        for name, *cells in rows
+        for other, cell in zip(header, cells, strict=False)
+        if cell
+    ]
+
+
+def _block(lines: list[str]) -> list[str]:
+    """The lines of one table."""
+    end = next((i for i, line in enumerate(lines) if not line.startswith("|")), len(lines))
+    return lines[:end]
+
+
+def reasons() -> dict[str, str]:
+    """Every numbered reason, and the words of the error in it."""
+    found = re.findall(r"^(\d+)\. (.*(?:\n +.*)*)", DOCUMENT.read_text(), re.M)
+    return {number: re.search(r'"(.+?)"', " ".join(text.split())).group(1) for number, text in found}
+
+
+def letters() -> set[str]:
+    return set(re.findall(r"^- \*\*([a-z])\*\*", DOCUMENT.read_text(), re.M))
+
+
+def cases(pair: frozenset[str]) -> list[Case]:
+    """How a pair is run: by empirical Bayes, by a fit of NUTS that is there, or both."""
+    kinds = ("nonparametric", "none") if "shrinkage" in pair else ("parametric",)
+    if "textbook" in pair:
+        return [Case(pair)]
+    found = []
+    if not pair & {"NUTS", "impute"}:
+        found += [Case(pair, kind) for kind in kinds]
+    if not pair & OF_EMPIRICAL_BAYES:
+        worlds = [UPDATED_WORLD] if "update" in pair else WORLDS
+        large_enough = sorted((world for world in worlds if pair & OF_THE_FIT <= world), key=len)
+        found += [Case(pair | world | {"NUTS"}) for world in large_enough[:1]]
+    return found
+
+
+CELLS = documented()
+REASONS = reasons()
+SUPPORTED = [(pair, case) for pair, said in CELLS if said == "yes" for case in cases(pair) or [None]]
+REFUSED = [(pair, said) for pair, said in CELLS if said.startswith("no ")]
+WITHOUT_MEANING = [(pair, said) for pair, said in CELLS if said.startswith("– ")]
+
+
+def name_of(value: object) -> str:
+    return " x ".join(sorted(value)) if isinstance(value, frozenset) else str(value)
+
+
+def test_the_table_has_a_cell_for_every_pair_and_no_other() -> None:
+    expected = {frozenset(pair) for pair in combinations([*CHECKS, "textbook"], 2)}
+    assert len(CELLS) == len(expected)
+    assert {pair for pair, _ in CELLS} == expected
+    assert len(SUPPORTED) >= len(CELLS) - len(REFUSED) - len(WITHOUT_MEANING)
+
+
+def test_every_cell_says_yes_or_no_or_nothing() -> None:
+    wrong = [said for _, said in CELLS if not re.fullmatch(r"yes|no \d+|– [a-z]", said)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(("pair", "case"), SUPPORTED, ids=name_of)
+def test_yes(pair: frozenset[str], case: Case | None, tmp_path: Path) -> None:
+    assert pair not in MEANINGLESS and case is not None, f"nobody wrote how {name_of(pair)} is run"
+    attempt(case, tmp_path)
+
+
+@pytest.mark.parametrize(("pair", "said"), REFUSED, ids=name_of)
+def test_no(pair: frozenset[str], said: str, tmp_path: Path) -> None:
+    assert pair not in MEANINGLESS
+    words = re.escape(REASONS[said.removeprefix("no ")])
+    for kind in ("nonparametric", "none") if "shrinkage" in pair else ("parametric",):
+        with pytest.raises(bc.BayesCombatError, match=words):
+            attempt(Case(pair, kind), tmp_path)
