@@ -9,8 +9,8 @@ Everything is in units of sigma.  For one draw of the population, and B fitted b
 and likewise for log delta.  The fitted means are deviations from their own average, which itself lies spread / sqrt(B)
 from the middle of the population; a new batch deviates from that same average.
 
-Without scans this is all there is, and drawing from it is exact.  With scans, every draw of the population has a
-posterior of its own, from which one draw is taken by a short Markov chain with gamma integrated out.
+Without scans this is all there is.  With scans, every draw of the population has a posterior of its own, from which one
+draw is taken by a short Markov chain, with gamma integrated out.
 """
 
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from scipy.special import expit
 
 __all__ = ["Evidence", "NewBatch", "Population", "from_data", "from_prior"]
 
-# `from_data` says what was measured.
-SWEEPS = 24
-# At first moves are taken if they lead up, without asking for the way back, which from afar is hardly ever found.
+# Against sweep 400, for 1 to 5 scans of 5 to 150 features: 2,000 chains differ at sweep 5 by up to 0.20 in the worst of
+# eight distribution functions, at 10 by 0.10, at 20 by 0.055 (and by chance 0.04); in populations of usual spread from
+# sweep 10 by chance alone. Only 1,000 features of one scan each, in populations of wide spread, want 40.
+SWEEPS = 20
+# The first sweeps ask only whether a move leads up, not for the way back, which from afar is hardly ever found.
 UPHILL = 4
 # Parts of a Newton step, in turn: whole ones forget at once, halves come back from tails that whole ones overshoot.
 STRIDES = (1.0, 1.0, 0.5)
-# Of a logarithm. The tails are nowhere so curved that a longer step could be believed.
-LONGEST_STEP = 1.0
 # Numbers in an array of work, few enough for several such arrays to stay in a cache.
 BLOCK = 2**14
 # Beyond it a log scale means nothing, and squares of its exponential would leave the range of float64.
@@ -196,7 +196,7 @@ def _new_batch(gamma: np.ndarray, log_delta: np.ndarray, gamma_mean: np.ndarray,
 
 
 def _ended(priors: _Priors, evidence: Evidence, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Return gamma, log delta, gamma_mean and what else is shared at the end of the chains of some draws."""
+    """Return gamma, log delta, gamma_mean and what else is shared, at the end of the chains."""
     chains = _start(priors.shared, evidence, rng)
     for sweep in range(SWEEPS):
         stride = 1.0 if sweep < UPHILL else STRIDES[sweep % len(STRIDES)]
@@ -269,24 +269,26 @@ def _moved(log_scale: np.ndarray, prior: _Normal, evidence: Evidence, means: _No
         fit = _fit(value, evidence, means)
         away = (value - prior.mean) / prior.sd
         precision = fit.information + 1 / prior.sd**2
-        step = np.clip((fit.slope - away / prior.sd) / precision, -LONGEST_STEP, LONGEST_STEP)
+        # Logarithms: no slope is to be believed for more than one.
+        step = np.clip((fit.slope - away / prior.sd) / precision, -1, 1)
         return fit.log_likelihood - away**2 / 2, value + moves.stride * step, precision
 
     density, centre, precision = newton(log_scale)
     noise = moves.rng.standard_normal(log_scale.shape)
     proposal = centre + noise / np.sqrt(precision)
-    taken = np.abs(proposal) < LOG_LIMIT
-    proposal = np.where(taken, proposal, log_scale)
+    proposal = np.where(np.abs(proposal) < LOG_LIMIT, proposal, log_scale)
+    if not moves.both_ways:
+        return proposal
     new_density, back, new_precision = newton(proposal)
     gain = new_density - density
-    if moves.both_ways:
-        gain += (np.log(new_precision / precision) + noise**2 - new_precision * (log_scale - back) ** 2) / 2
-    return np.where(taken & (gain > -moves.rng.standard_exponential(gain.shape)), proposal, log_scale)
+    gain += (np.log(new_precision / precision) + noise**2 - new_precision * (log_scale - back) ** 2) / 2
+    return np.where(gain > -moves.rng.standard_exponential(gain.shape), proposal, log_scale)
 
 
 def _moved_together(chains: _Chains, prior: _Normal, evidence: Evidence, moves: _Moves) -> _Chains:
     """Move all that is shared but gamma_mean, with the z-scores of the log scales held where they are."""
     z_score = (chains.log_delta - chains.shared[:, 1:2]) / np.exp(chains.shared[:, 2:])
+    # A single scan knows gamma_sd² + delta² alone, which is a ridge; with more scans delta is known by itself.
     log_bend = np.clip(4 * (evidence.count.mean(axis=1) - 1), 0, 20)
 
     def newton(position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -298,9 +300,9 @@ def _moved_together(chains: _Chains, prior: _Normal, evidence: Evidence, moves: 
         information[:, range(3), range(3)] += 1 / prior.sd**2
         information = turn.swapaxes(1, 2) @ information @ turn
         uphill = np.linalg.solve(information, turn.swapaxes(1, 2) @ (slope - step / prior.sd)[..., None])
+        centre = position + moves.stride * uphill[..., 0] / np.maximum(np.abs(uphill).max(axis=1), 1)
         density = fit.log_likelihood.sum(axis=1) - (step**2).sum(axis=1) / 2
-        shortened = np.maximum(np.abs(uphill).max(axis=1), LONGEST_STEP) / LONGEST_STEP
-        return density, position + moves.stride * uphill[..., 0] / shortened, np.linalg.cholesky(information).swapaxes(1, 2)
+        return density, centre, np.linalg.cholesky(information).swapaxes(1, 2)
 
     position = _bent(chains.shared, log_bend)
     density, centre, root = newton(position)
@@ -321,24 +323,19 @@ def _moved_together(chains: _Chains, prior: _Normal, evidence: Evidence, moves: 
 
 
 def _bent(shared: np.ndarray, log_bend: np.ndarray) -> np.ndarray:
-    """Return coordinates, of unit volume, in which what few scans say is straight.
-
-    One scan a feature knows no more of gamma_sd and delta than the sum of their squares, a curved ridge; its logarithm
-    comes first.
-    """
+    """Return coordinates of unit volume that follow log(gamma_sd² + bend delta²), and so a ridge where bend is one."""
     ratio = shared[:, 0] - shared[:, 1]
-    total = shared[:, 1] + np.logaddexp(2 * ratio, log_bend) / 2
-    return np.stack([total, ratio, shared[:, 2]], axis=1)
+    return np.stack([shared[:, 1] + np.logaddexp(2 * ratio, log_bend) / 2, ratio, shared[:, 2]], axis=1)
 
 
 def _straight(position: np.ndarray, log_bend: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what is shared, (draw, 3), and its derivatives by the coordinates of `_bent`, (draw, 3, 3)."""
     total, ratio, log_spread = position.T
     middle = total - np.logaddexp(2 * ratio, log_bend) / 2
-    signal = expit(2 * ratio - log_bend)
     turn = np.zeros((len(position), 3, 3))
     turn[:, :2, 0] = turn[:, 2, 2:] = 1
-    turn[:, 0, 1], turn[:, 1, 1] = 1 - signal, -signal
+    turn[:, 1, 1] = -expit(2 * ratio - log_bend)
+    turn[:, 0, 1] = 1 + turn[:, 1, 1]
     return np.stack([middle + ratio, middle, log_spread], axis=1), turn
 
 

@@ -21,8 +21,8 @@ def simulated(seed: int, features: int) -> tuple[pd.DataFrame, tuple[str, ...], 
     sigma = truth["sigma"].values
     shift = sigma * (rng.normal(0, 0.3, (len(VERSIONS), 1)) + rng.normal(0, 0.4, (len(VERSIONS), features)))
     scale = np.exp(rng.normal(0, 0.15, (len(VERSIONS), 1)) + rng.normal(0, 0.15, (len(VERSIONS), features)))
-    mean = (truth["alpha"] + truth["gamma"]).values[site] + shift[version]
-    spread = (truth["sigma"] * truth["delta"]).values[site] * scale[version]
+    mean = (truth["gamma"] + truth["alpha"]).transpose("batch", "feature").values[site] + shift[version]
+    spread = (truth["delta"] * truth["sigma"]).transpose("batch", "feature").values[site] * scale[version]
     x = np.column_stack([table["age"], table["sex"] == "M"]).astype(float)
     predicted = (x - x.mean(axis=0)) @ truth["beta"].values
     noise = (truth["harmonized"].values - truth["alpha"].values - predicted) / sigma

@@ -16,7 +16,8 @@ def truth_of(simulation: bc.datasets.Simulation, fitted: np.ndarray) -> np.ndarr
     """Return every scan harmonized to the pooled target of the fitted scans, (obs, feature)."""
     truth, table = simulation.truth, simulation.table
     site = pd.Index(truth["batch"].values).get_indexer(table["site"])
-    mean, scale = (truth["alpha"] + truth["gamma"]).values, (truth["sigma"] * truth["delta"]).values
+    mean = (truth["gamma"] + truth["alpha"]).transpose("batch", "feature").values
+    scale = (truth["delta"] * truth["sigma"]).transpose("batch", "feature").values
     weight = np.bincount(site[fitted], minlength=len(mean)) / fitted.sum()
     x = np.column_stack([table["age"], table["sex"] == "M"]).astype(float)
     predicted = (x - x.mean(axis=0)) @ truth["beta"].values

@@ -14,6 +14,8 @@ from bayescombat.standard import Effects, Start
 
 __all__ = ["Population", "Variable", "declare_population"]
 
+OFF_MODE = 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class Variable:
@@ -116,6 +118,8 @@ def _partly_centred(
     """Return a Normal(mean, sd) variable, sampled as itself at weight one and as its z-score at weight zero."""
     start_mean, start_sd = start_prior
     initial = weight * start_mean + (start - start_mean) / start_sd ** (1 - weight)
+    # What nothing was observed of would start at its mode, whose gradient of zero the sampler refuses.
+    initial = np.where((weight == 0) & (initial == 0), OFF_MODE, initial)
     partly = pm.Normal(f"{name}_partly", weight * mean, sd**weight, dims=dims, initval=initial)
     return mean + sd ** (1 - weight) * (partly - weight * mean)
 

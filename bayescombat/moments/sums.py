@@ -89,7 +89,7 @@ def _of_observed(seen: np.ndarray, mean_x: np.ndarray, dx: np.ndarray, sxx: np.n
     size = np.maximum(count[holes], 1)[:, None]
     offset = _products(weight, dx) / size
     pairs = (dx[:, :, None] * dx[:, None, :]).reshape(len(dx), -1)
-    squares = _products(weight, pairs).reshape(-1, *sxx.shape[1:])
+    squares = _products(weight, pairs).reshape(weight.shape[1], *sxx.shape[1:])
     squares -= size[..., None] * offset[:, :, None] * offset[:, None, :]
     several = count[holes] > 1
     means, products = np.repeat(mean_x[None], len(count), axis=0), np.repeat(sxx, len(count), axis=0)
