@@ -1,6 +1,7 @@
 """Did the sampler do its work? Figures per parameter, and one verdict in words."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import arviz as az
@@ -43,7 +44,7 @@ class Diagnosis:
     ess_tail: xr.Dataset
 
 
-def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: str | None = None) -> Diagnosis:
+def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: Sequence[str] = ()) -> Diagnosis:
     """Judge the draws by R-hat, effective sample sizes, divergences, E-BFMI and tree depth.
 
     Parameters
@@ -54,8 +55,8 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: st
         Sampler statistics, (chain, draw).
     asked : int
         Draws that were asked for, of all chains together.
-    reference : str, optional
-        The reference batch, whose gamma and delta never move.
+    reference : sequence of str
+        The reference batch, or one level of each batch variable, whose gamma and delta never move.
 
     Notes
     -----
@@ -113,15 +114,15 @@ def _bfmi(stats: xr.Dataset) -> np.ndarray:
     return np.asarray((np.diff(energy, axis=1) ** 2).mean(axis=1) / energy.var(axis=1))
 
 
-def _worst(name: str, values: xr.Dataset, limit: float, above: bool, reference: str | None) -> list[str]:
+def _worst(name: str, values: xr.Dataset, limit: float, above: bool, reference: Sequence[str]) -> list[str]:
     """Return a sentence that names the parameters beyond the limit, the worst first; or nothing.
 
     A figure that is no number is beyond any limit, except where the reference batch stands still by definition.
     """
     beyond = []
     for variable, array in values.data_vars.items():
-        if variable in STILL and reference is not None:
-            array = array.drop_sel(batch=reference)
+        if variable in STILL and reference:
+            array = array.drop_sel(batch=list(reference))
         flat = np.nan_to_num(array.values.ravel(), nan=np.inf if above else 0.0)
         for index in np.flatnonzero(flat > limit if above else flat < limit):
             position = np.unravel_index(index, array.shape)

@@ -53,7 +53,10 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings) -> xr.DataTree
     sampled = sample(build_model(moments, priors), settings)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
-    found = diagnose(posterior, stats, asked=settings.draws * settings.chains, reference=moments.reference)
+    levels = moments.levels
+    still = [] if moments.reference is None else levels.positions([moments.reference])[0]
+    reference = [levels.labels[level] for level in still]
+    found = diagnose(posterior, stats, asked=settings.draws * settings.chains, reference=reference)
     if not found.converged:
         warn(found.verdict, ConvergenceWarning)
     tree = xr.DataTree.from_dict(

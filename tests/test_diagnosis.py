@@ -193,7 +193,7 @@ def test_a_reference_batch_does_not_spoil_the_verdict(posterior: xr.Dataset, sta
     # The shifts of a reference batch are zero in every draw.
     posterior["gamma"][:, :, 1] = 0.0
     reference = str(posterior["batch"].values[1])
-    found = diagnose(posterior, stats, asked=CHAINS * DRAWS, reference=reference)
+    found = diagnose(posterior, stats, asked=CHAINS * DRAWS, reference=[reference])
     assert found.converged and "nan" not in found.verdict
 
 

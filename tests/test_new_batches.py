@@ -77,7 +77,8 @@ def test_shift_and_scale_of_a_new_batch_have_the_moments_of_their_prior(fit: bc.
     one = draws.isel(feature=4)
     typical = one["sigma"].values * one["delta_typical"].values
     gamma = one["gamma_typical"].values + typical * (mu + tau * normal["g"])
-    delta = one["delta_typical"].values * np.exp(lam + omega * normal["t"])
+    limit = 3 * np.hypot(draws["log_delta_mean_spread"], np.exp(draws["log_delta_sd_log_typical"])).values
+    delta = one["delta_typical"].values * np.exp(np.clip(lam + omega * normal["t"], -limit, limit))
     row = new.iloc[[0]]
     offset = np.array([row["age"].item(), float(row["sex"].item() == "M")]) - fit.layout.center[0]
     predicted = one["alpha"].values + offset @ one["beta"].values

@@ -1,7 +1,7 @@
 """Batches that were not fitted: drawn from the population of batches, or estimated given it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from bayescombat.moments import Moments
 from bayescombat.parameters import HYPERPARAMETERS, POPULATION
 
 __all__ = ["Extension"]
+
+MOST_SPREADS = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +130,12 @@ class Extension:
         return Population(**scalars, batches=len(self.fitted.names[variable]))
 
     def _from_prior(self, variable: str, level: str) -> dict[str, np.ndarray]:
-        features = self.parameters.sizes["feature"]
-        return self._reported(from_prior(self._population(variable), features, self._rng(variable, level)), variable)
+        population = self._population(variable)
+        batch = from_prior(population, self.parameters.sizes["feature"], self._rng(variable, level))
+        # A spread that is itself log-normal leaves 1 / delta without a mean.
+        typical = np.hypot(population.log_delta_mean_spread, np.exp(population.log_delta_sd_log_typical))
+        limit = MOST_SPREADS * typical[:, None]
+        return self._reported(replace(batch, log_delta=np.clip(batch.log_delta, -limit, limit)), variable)
 
     def _from_data(self, variable: str, level: str, evidence: Evidence) -> dict[str, np.ndarray]:
         return self._reported(from_data(self._population(variable), evidence, self._rng(variable, level)), variable)
