@@ -143,7 +143,7 @@ def _warn_of_holes(moments: Moments, labels: np.ndarray, scans: np.ndarray) -> N
     features = np.array(moments.features, dtype=object)
     found = []
     for count, words in ((0, "never observed"), (1, "observed once")):
-        hit = (observed == count) & (scans[:, None] > max(count, 1 - count))
+        hit = (observed == count) & (scans[:, None] > count)
         if hit.any():
             found.append(f"{words}: {listing(features[hit.any(axis=0)])} in {listing(labels[hit.any(axis=1)])}")
     if found:

@@ -127,7 +127,9 @@ def _scarce(moments: Moments) -> np.ndarray:
     n = moments.n
     additive, _, _ = products_of_covariates(moments)
     groups = ((n > 0) * additive.leverage()).sum(axis=0)
-    scarce = (n.sum(axis=0) <= groups + len(moments.covariates)) | ((n > 0).sum(axis=0) < 2)
+    # Leverages add up to a whole number but for rounding.
+    needed = np.rint(groups) + len(moments.covariates)
+    scarce = (n.sum(axis=0) <= needed) | ((n > 0).sum(axis=0) < 2)
     if moments.reference is not None:
         at = moments.levels.positions([moments.reference])[0]
         scarce = scarce | (additive.size[at] < 2).any(axis=0)

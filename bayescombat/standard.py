@@ -20,8 +20,8 @@ __all__ = ["Effects", "Standardised", "Start", "standardise", "starting_point"]
 GRID = 81
 SWEEPS = 4
 TYPICAL_WIDTH = 0.3
-# Degrees of freedom below it are rounding error.
-NO_FREEDOM = 1e-6
+# Fewer degrees of freedom say nothing of a scale, and may be rounding error where levels hardly connect.
+NO_FREEDOM = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ def _log_scales(standard: Standardised) -> tuple[np.ndarray, np.ndarray]:
     # Each batch pays its share of the slopes' degrees of freedom.
     total = free.sum(axis=0)
     freedom = np.broadcast_to(free * (total - fit.beta.shape[1]) / total, fit.ssr.shape)
-    usable = freedom > NO_FREEDOM
+    usable = np.broadcast_to(free > NO_FREEDOM, freedom.shape)
     half = np.where(usable, freedom, 1) / 2
     squares = np.where(usable, fit.ssr / standard.scale**2, 1)
     usable = usable & (squares > 0)

@@ -81,8 +81,9 @@ class Fit(Contents):
         unseen : {"error", "prior"}
             What to do with rows of a batch that the fit does not know. ``"prior"`` draws its effects from the
             population of batches: one batch for every posterior draw, whatever its rows say. The intervals are as wide
-            as batches differ; scales beyond three typical spreads are cut, since mean and sd would not exist. `adopt` and `update` learn from the rows. Empirical Bayes, which has no such
-            distribution, takes the batch for an average one.
+            as batches differ; scales beyond three typical spreads are cut, since mean and sd would not exist. `adopt`
+            and `update` learn from the rows. Empirical Bayes, which has no such distribution, takes the batch for an
+            average one.
 
         Returns
         -------

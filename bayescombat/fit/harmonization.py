@@ -122,7 +122,7 @@ def _draws(
     if at is None and layout.reference is not None:
         unmoved = tuple(layout.levels.positions([layout.reference])[0].tolist())
     alpha, beta, gamma, delta, sigma = (stacked(name) for name in ("alpha", "beta", "gamma", "delta", "sigma"))
-    common = layout.center.mean(axis=0)
+    common = np.median(layout.center, axis=0)
     if len(layout.center) > 1:
         # With missing cells each feature has an average of its own: measure them all from one.
         alpha = alpha + ((common - layout.center) * beta).sum(axis=-1)

@@ -99,8 +99,8 @@ def likelihood_of_moments_given_shifts(model: pm.Model, population: Population, 
 
 def likelihood_of_moments(population: Population, standard: Standardised) -> None:
     """Add the likelihood of the moments with the first variable's shifts integrated out."""
-    seen = standard.n > 0
-    n = np.where(seen, standard.n, 1)
+    seen = (standard.n > 0).astype(float)
+    n = np.maximum(standard.n, 1)
     mean, ssr = _within(population, standard)
     variance = pt.exp(2 * population.log_scale)
     within = -(n - 1) * (LOG_2PI / 2 + population.log_scale) - ssr / (2 * variance) - np.log(n) / 2
@@ -130,8 +130,8 @@ def _pooled(
     """
     member = (place == np.arange(place.max() + 1)[:, None]).astype(float)
     precision = seen / noise
-    known = member @ np.broadcast_to(seen, (len(place), seen.shape[1])) > 0
-    total = pt.dot(member, precision) + np.where(known, 0.0, 1.0)
+    known = (member @ seen > 0).astype(float)
+    total = pt.dot(member, precision) + (1 - known)
     pooled = pt.dot(member, precision * mean) / total
     own = -(LOG_2PI + pt.log(noise) + precision * (mean - pooled[place]) ** 2) / 2
     return within + own, pooled, 1 / total, known, (LOG_2PI - pt.log(total)) / 2
