@@ -4,6 +4,7 @@ A capability is a function that changes how the table, the study, the fit or the
 what it promises. A cell is run by putting two of them together, so that no cell has code of its own.
 """
 
+import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterable
@@ -519,10 +520,6 @@ def reasons() -> dict[str, str]:
     return {number: re.search(r'"(.+?)"', " ".join(text.split())).group(1) for number, text in found}
 
 
-def letters() -> set[str]:
-    return set(re.findall(r"^- \*\*([a-z])\*\*", DOCUMENT.read_text(), re.M))
-
-
 def cases(pair: frozenset[str]) -> list[Case]:
     """How a pair is run: by empirical Bayes, by a fit of NUTS that is there, or both."""
     kinds = ("nonparametric", "none") if "shrinkage" in pair else ("parametric",)
@@ -542,23 +539,45 @@ CELLS = documented()
 REASONS = reasons()
 SUPPORTED = [(pair, case) for pair, said in CELLS if said == "yes" for case in cases(pair) or [None]]
 REFUSED = [(pair, said) for pair, said in CELLS if said.startswith("no ")]
-WITHOUT_MEANING = [(pair, said) for pair, said in CELLS if said.startswith("– ")]
+TRIPLES = ["missing unseen log", "missing adopt log", "update federated missing", "several missing log"]
 
 
 def name_of(value: object) -> str:
     return " x ".join(sorted(value)) if isinstance(value, frozenset) else str(value)
 
 
-def test_the_table_has_a_cell_for_every_pair_and_no_other() -> None:
+def test_the_table_has_one_cell_for_every_pair_and_no_other() -> None:
     expected = {frozenset(pair) for pair in combinations([*CHECKS, "textbook"], 2)}
     assert len(CELLS) == len(expected)
     assert {pair for pair, _ in CELLS} == expected
-    assert len(SUPPORTED) >= len(CELLS) - len(REFUSED) - len(WITHOUT_MEANING)
 
 
 def test_every_cell_says_yes_or_no_or_nothing() -> None:
-    wrong = [said for _, said in CELLS if not re.fullmatch(r"yes|no \d+|– [a-z]", said)]
-    assert wrong == []
+    assert [said for _, said in CELLS if not re.fullmatch(r"yes|no \d+|– [a-z]", said)] == []
+
+
+def test_every_reason_is_that_of_a_cell_or_of_a_table() -> None:
+    assert {said.removeprefix("no ") for _, said in REFUSED} | set(SITUATIONS) == set(REASONS)
+
+
+def test_cells_that_ask_nothing_are_those_with_a_letter() -> None:
+    assert {pair: said.removeprefix("– ") for pair, said in CELLS if said.startswith("–")} == MEANINGLESS
+    letters = re.findall(r"^- \*\*([a-z])\*\*", DOCUMENT.read_text(), re.M)
+    assert letters == sorted(set(MEANINGLESS.values()))
+
+
+def test_the_textbook_form_is_a_model_and_takes_nothing_of_a_fit() -> None:
+    # What makes letters a and b true.
+    model = bc.build_model(study_of(Case(frozenset()), SITES), likelihood="observations")
+    assert not any(hasattr(model, name) for name in ("harmonize", "update", "adopt", "draws", "save"))
+    options = set(inspect.signature(bc.build_model).parameters)
+    assert options.isdisjoint({"method", "shrinkage", "mean_only", "compat"})
+
+
+def test_a_fit_has_one_estimator() -> None:
+    # What makes letter c true.
+    with pytest.raises(bc.BayesCombatError, match="Expected method to be 'nuts' or 'eb'"):
+        bc.fit(study_of(Case(frozenset()), SITES), method=["nuts", "eb"])
 
 
 @pytest.mark.parametrize(("pair", "case"), SUPPORTED, ids=name_of)
@@ -569,8 +588,120 @@ def test_yes(pair: frozenset[str], case: Case | None, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("pair", "said"), REFUSED, ids=name_of)
 def test_no(pair: frozenset[str], said: str, tmp_path: Path) -> None:
-    assert pair not in MEANINGLESS
     words = re.escape(REASONS[said.removeprefix("no ")])
     for kind in ("nonparametric", "none") if "shrinkage" in pair else ("parametric",):
         with pytest.raises(bc.BayesCombatError, match=words):
             attempt(Case(pair, kind), tmp_path)
+
+
+@pytest.mark.parametrize("case", [case for triple in TRIPLES for case in cases(frozenset(triple.split()))], ids=name_of)
+def test_three_at_a_time(case: Case, tmp_path: Path) -> None:
+    attempt(case, tmp_path)
+
+
+# ---------------------------------------------------------------- refusals that depend on the table
+
+
+def site_and_software(**columns: Any) -> bc.Fit:
+    """A fit by empirical Bayes with two batch variables, some columns of its table replaced."""
+    rows = rows_of(Case(frozenset({"several"})), SITES).assign(**columns)
+    return bc.fit(bc.Study.from_dataframe(rows, batch=["site", "software"], features=FEATURES), method="eb")
+
+
+def adopt_known() -> None:
+    first_fit(Case(frozenset())).adopt(rows_of(Case(frozenset()), [SITES[0], NEWCOMERS["adopt"]]))
+
+
+def adopt_two_at_once() -> None:
+    new = rows_of(Case(frozenset({"several"})), [NEWCOMERS["adopt"]])
+    site_and_software().adopt(new.assign(software="7"))
+
+
+def unseen_level_of_a_variable_of_one() -> None:
+    rows = rows_of(Case(frozenset({"several"})), SITES)
+    site_and_software(software="5").harmonize(rows, unseen="prior")
+
+
+def adopted_level_of_a_variable_of_one() -> None:
+    rows = rows_of(Case(frozenset({"several"})), SITES)
+    site_and_software(software="5").adopt(rows[rows["software"] == "6"])
+
+
+def aliased() -> None:
+    site_and_software(software=lambda rows: rows["site"] == SITES[0])
+
+
+def fitted_rows_of_moments() -> None:
+    _ = first_fit(Case(frozenset({"federated"}))).harmonized
+
+
+SITUATIONS: dict[str, list[Callable[[], None]]] = {
+    "6": [adopt_known],
+    "7": [adopt_two_at_once],
+    "8": [unseen_level_of_a_variable_of_one, adopted_level_of_a_variable_of_one],
+    "9": [aliased],
+    "10": [fitted_rows_of_moments],
+}
+
+
+@pytest.mark.parametrize(
+    ("number", "refused"),
+    [(number, refused) for number, found in SITUATIONS.items() for refused in found],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_no_for_this_table(number: str, refused: Callable[[], None]) -> None:
+    with pytest.raises(bc.BayesCombatError, match=re.escape(REASONS[number])):
+        refused()
+
+
+# ---------------------------------------------------------------- what the less obvious ones mean
+
+
+def test_a_reference_of_several_variables_need_hold_no_scan() -> None:
+    rows = rows_of(Case(frozenset({"several"})), SITES)
+    rows = rows[(rows["site"] != "site_02") | (rows["software"] != "6")]
+    study = bc.Study.from_dataframe(
+        rows, batch=["site", "software"], features=FEATURES, reference={"software": "6", "site": "site_02"}
+    )
+    fit = bc.fit(study, method="eb")
+    gamma = fit.parameters["gamma"].sel(batch=["site=site_02", "software=6"])
+    assert (gamma == 0).all() and fit.harmonized.attrs["target"] == "site_02 / 6"
+    new = rows.head(3).assign(site="site_02", software="6")
+    np.testing.assert_array_equal(fit.harmonize(new)["mean"], new[FEATURES])
+
+
+@pytest.mark.parametrize("method", ["eb", "nuts"])
+def test_an_unseen_batch_is_the_same_before_and_after_another_was_adopted(method: str) -> None:
+    case = Case(frozenset({"missing", "log", "several"} | ({"NUTS"} if method == "nuts" else set())))
+    fit, rows = first_fit(case), rows_of(case, [NEWCOMERS["unseen"]])
+    adopted = fit.adopt(newcomer(case, "adopt"))
+    xr.testing.assert_identical(adopted.harmonize(rows, unseen="prior"), fit.harmonize(rows, unseen="prior"))
+
+
+def test_updating_an_adopted_fit_is_the_fit_to_everything() -> None:
+    case = Case(frozenset({"missing"}))
+    fit = first_fit(case).adopt(newcomer(case, "adopt")).update(newcomer(case, "update"))
+    everything = (*SITES, NEWCOMERS["update"], NEWCOMERS["adopt"])
+    rows = rows_of(case, everything)
+    assert_same(case, fit.harmonize(rows)["mean"], first_fit(case, everything).harmonize(rows)["mean"])
+    assert "Adopted" not in fit.verdict
+
+
+def test_a_feature_that_a_new_site_never_measured_changes_no_other_without_shrinkage() -> None:
+    case = Case(frozenset({"missing"}), "none")
+    new = rows_of(case, [NEWCOMERS["adopt"]])
+    fit = bc.fit(study_of(case, SITES), method="eb", shrinkage="none")
+    whole = fit.adopt(new).harmonize(new)["mean"]
+    holed = fit.adopt(new.assign(feature_2=np.nan)).harmonize(new)["mean"]
+    others = [name for name in FEATURES if name != "feature_2"]
+    np.testing.assert_allclose(holed.sel(feature=others), whole.sel(feature=others), rtol=1e-12)
+    np.testing.assert_array_equal(np.isfinite(holed), new[FEATURES].notna())
+
+
+def test_a_feature_that_a_new_site_never_measured_is_less_sure_there_by_nuts() -> None:
+    case = Case(frozenset({"missing", "log", "several", "NUTS"}))
+    new = rows_of(case, [NEWCOMERS["adopt"]])
+    fits = [first_fit(case).adopt(rows) for rows in (new, new.assign(feature_2=np.nan))]
+    bounds = [np.log(fit.harmonize(new)[["lower", "upper"]].sel(feature="feature_2")) for fit in fits]
+    measured, unmeasured = (float((part["upper"] - part["lower"]).mean()) for part in bounds)
+    assert unmeasured > 1.5 * measured
