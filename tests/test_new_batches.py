@@ -309,6 +309,16 @@ def test_a_new_level_of_one_variable_is_adopted_given_the_other(
     assert float(((away / whole.parameters["sigma"]) ** 2).mean() ** 0.5) < 0.2
 
 
+def test_adopted_scans_count_for_their_levels_of_every_variable(
+    crossed: pd.DataFrame, simulation: bc.datasets.Simulation
+) -> None:
+    rows = crossed["site"] == NEW
+    fit = bc.fit(study_of(crossed[~rows], simulation, batch=["site", "coil"]), method="eb")
+    whole = bc.fit(study_of(crossed, simulation, batch=["site", "coil"]), method="eb")
+    counts = fit.adopt(crossed[rows]).summary()["scans"]
+    assert counts.to_dict() == whole.summary()["scans"].to_dict()
+
+
 def test_new_levels_of_two_variables_at_once_are_refused(
     crossed: pd.DataFrame, simulation: bc.datasets.Simulation
 ) -> None:

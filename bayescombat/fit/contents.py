@@ -122,8 +122,10 @@ class Contents:
             Whether the file holds the fitted rows. Without them it holds parameters and moments, and harmonizes rows
             that it is given.
         moments : bool
-            Whether the file holds the moments, which `update` and `adopt` need. Mind what moments tell: those of a site
-            of one scan are that scan, those of a few scans come close to them; see `Moments.save`.
+            Whether the file holds the moments, which `update` and `adopt` need. Mind what they tell of a site of few
+            scans: see `Moments.save`. Without them the parameters still tell something: from empirical-Bayes
+            estimates, whose shrinkage can be undone, follow the means of every batch, and of a batch of one scan its
+            values.
         """
         without = [] if data else ["observed_data", "constant_data"]
         without += [] if moments else ["moments"]

@@ -54,7 +54,7 @@ class Extension:
             for level in sorted({part[k] for part, row in zip(parts, known, strict=True) if not row[k]}):
                 self._check_active(variable, level)
                 effects = self._from_prior(variable, level) if self._sampled else self._average(variable)
-                extended = extended._extended(variable, level, effects, 0)
+                extended = extended._extended(variable, level, effects)
         return extended
 
     def adopted(self, moments: Moments) -> tuple["Extension", list[str]]:
@@ -75,7 +75,8 @@ class Extension:
             rows = [row for row, part in enumerate(parts) if part[column] == level]
             evidence = self._evidence(kept, rows, variable)
             effects = self._from_data(variable, level, evidence) if self._sampled else self._shrunken(evidence)
-            extended = extended._extended(variable, level, effects, int(moments.scans[rows].sum()))
+            extended = extended._extended(variable, level, effects)
+        extended = replace(extended, layout=extended.layout.with_scans(moments))
         return extended, [extended.layout.levels.label(variable, level) for level in new]
 
     @property
@@ -224,8 +225,8 @@ class Extension:
             **{name: some[name].mean("batch").values for name in names},
         }
 
-    def _extended(self, variable: str, level: str, effects: Mapping[str, np.ndarray], scans: int) -> "Extension":
-        layout = self.layout.with_level(variable, level, scans)
+    def _extended(self, variable: str, level: str, effects: Mapping[str, np.ndarray]) -> "Extension":
+        layout = self.layout.with_level(variable, level)
         labels = layout.levels.labels
         at = labels.index(layout.levels.label(variable, level))
         arrays = {}

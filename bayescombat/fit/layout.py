@@ -48,13 +48,19 @@ class Layout:
         scans = Additive(moments.positions, moments.scans[:, None]).size[:, 0].astype(np.int64)
         return cls(moments.spec, moments.levels, moments.reference, kept.features, kept.center, scans)
 
-    def with_level(self, variable: str, level: str, scans: int) -> Self:
-        """Return the layout with one more level, which comes last of its variable."""
+    def with_level(self, variable: str, level: str) -> Self:
+        """Return the layout with one more level, of no scans yet, which comes last of its variable."""
         names = dict(self.levels.names)
         names[variable] = (*names[variable], level)
         levels = Levels(names)
-        counts = dict(zip(self.levels.labels, self.scans, strict=True)) | {levels.label(variable, level): scans}
+        counts = dict(zip(self.levels.labels, self.scans, strict=True)) | {levels.label(variable, level): 0}
         return replace(self, levels=levels, scans=np.array([counts[label] for label in levels.labels]))
+
+    def with_scans(self, moments: Moments) -> Self:
+        """Return the layout with more scans, of levels that it has."""
+        scans = self.scans.copy()
+        np.add.at(scans, self.levels.positions(moments.batches), moments.scans[:, None])
+        return replace(self, scans=scans)
 
     def to_dataset(self) -> xr.Dataset:
         """Return the layout as a Dataset, dims batch, covariate and, where averages differ, feature."""

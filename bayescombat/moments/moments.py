@@ -210,9 +210,11 @@ class Moments:
         -----
         What the file tells: column names and whatever the design learned; and of every batch the number of scans and,
         over its scans, the means of covariates and features, their variances, and the covariances of covariates with
-        each other and with features. Of one scan the mean is that scan; of two, both can be worked out; of a few, and
-        with many covariates, they narrow the rows down. Two files of one batch with and without a scan give away that
-        scan. No noise is added: this is no differential privacy.
+        each other and with features. No noise is added: this is no differential privacy. `min_scans` guards against the
+        plainest disclosure, no more. From the moments follow the values of all scans of a batch, where the covariates
+        are known, once it has little more scans than design columns; the only scan of a category in a batch of any
+        size; the covariates of a scan that alone lacks a feature; and, from files with and without a scan, that scan.
+        So `min_scans` should be well above the number of design columns.
         """
         fewest = np.where(self.n > 0, self.n, np.inf).min(axis=1)
         small = np.minimum(fewest, self.scans) < min_scans
