@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import coverage, mixing, speed
+from benchmarks import coverage, crossed, mixing, newcomers, speed, unseen
 from benchmarks.tables import TABLES
 
 pytestmark = pytest.mark.slow
@@ -73,3 +73,28 @@ def test_intervals_cover_at_every_site_size(simulation: pd.DataFrame) -> None:
 
 def test_full_bayes_errs_less_than_empirical_bayes_at_every_site_size(simulation: pd.DataFrame) -> None:
     assert (simulation["nuts"] < simulation["eb"]).all(), simulation
+
+
+def test_intervals_cover_at_every_site_size_with_two_batch_variables() -> None:
+    found = crossed.table()
+    assert found["coverage"].between(0.86, 0.94).all(), found["coverage"]
+
+
+def test_intervals_cover_at_sites_that_were_not_fitted() -> None:
+    found = unseen.table()
+    assert found["coverage"].between(0.86, 0.94).all(), found["coverage"]
+
+
+@pytest.fixture(scope="module")
+def left_out(reference_data: Path) -> pd.DataFrame:
+    return newcomers.table(sites=["Beijing_Zang", "Leiden_2180", "Oulu"])
+
+
+def test_an_adopted_site_comes_closer_to_the_full_fit_with_every_scan(left_out: pd.DataFrame) -> None:
+    shown = left_out.loc[[1, 3, 5, 10, "all"], ["nuts", "eb"]]
+    assert (shown.diff().iloc[1:] < 0).all(axis=None), left_out
+
+
+def test_adopt_says_how_far_the_full_fit_is(left_out: pd.DataFrame) -> None:
+    found = left_out.loc["all"]
+    assert 0.5 < found["said"] / found["nuts"] < 2, left_out
