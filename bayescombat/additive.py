@@ -89,6 +89,11 @@ class Additive:
         mean = self.share() / (self.positions.shape[1] + 1)
         return np.asarray(np.clip(self.weight * own + mean, 0.0, 1.0))
 
+    def freedom(self) -> np.ndarray:
+        """Return how many of the scans of each level are left to tell of its scale, (level, 1 or feature)."""
+        left = np.where(self.weight > 0, self.weight - self.leverage(), 0.0)
+        return np.asarray(self.indicator.T @ np.maximum(left, 0))
+
     def _normal(self) -> np.ndarray:
         """Return the normal matrix with the constraints that the effects of every variable sum to zero."""
         indicator, size = self.indicator, self.size

@@ -4,16 +4,17 @@ With one batch variable a cell is a batch. With several, a scan's cell has one l
 theirs. Moments are kept by cell; effects belong to levels.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from bayescombat.columns import sorted_labels
+from bayescombat.columns import sorted_labels, text_label
 from bayescombat.errors import DataError, UnseenBatchError, listing, suggestion
 
-__all__ = ["SEPARATOR", "Levels", "cell_label", "cell_parts"]
+__all__ = ["SEPARATOR", "Levels", "cell_label", "cell_parts", "named_cell"]
 
 SEPARATOR = " / "
 
@@ -51,6 +52,50 @@ def cell_parts(label: str, variables: Sequence[str]) -> tuple[str, ...]:
     return tuple(label.split(SEPARATOR)) if len(variables) > 1 else (label,)
 
 
+def named_cell(given: Any, variables: Sequence[str], role: str) -> str:
+    """Return the label of the cell that a reference or target names.
+
+    Parameters
+    ----------
+    given : str, sequence of str, or mapping of str to str
+        A label; with several batch variables one of each, in their order or by their names, or the label of a cell.
+    variables : sequence of str
+        Names of the batch variables.
+    role : str
+        What it is, for the error.
+
+    Raises
+    ------
+    DataError
+        If there is not one label of each batch variable.
+
+    Examples
+    --------
+    >>> named_cell(2.0, ["site"], "target"), named_cell({"software": 5, "site": "a"}, ["site", "software"], "target")
+    ('2', 'a / 5')
+    """
+    if isinstance(given, Mapping):
+        found = {text_label(name): label for name, label in given.items()}
+        if set(found) != set(variables):
+            raise _not_one_each(variables, f"levels of {listing(found) or 'none'}", role)
+        return cell_label([text_label(found[name]) for name in variables])
+    if isinstance(given, str):
+        parts: list[Any] = list(cell_parts(given, variables))
+    else:
+        parts = list(given) if isinstance(given, Sequence | np.ndarray) else [given]
+    if len(parts) != len(variables):
+        raise _not_one_each(variables, listing(parts) or "none", role)
+    return cell_label([text_label(part) for part in parts])
+
+
+def _not_one_each(variables: Sequence[str], found: str, role: str) -> DataError:
+    example = ", ".join(f"{name!r}: ..." for name in variables)
+    return DataError(
+        f"Expected one level of each batch variable ({listing(variables)}) as {role}, found {found}. "
+        f"Name one level of each: {role}={{{example}}}."
+    )
+
+
 @dataclass(frozen=True)
 class Levels:
     """The levels of every batch variable.
@@ -72,6 +117,15 @@ class Levels:
     """
 
     names: Mapping[str, tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        """Refuse names and levels that make one label of two levels."""
+        doubled = [label for label, count in Counter(self.labels).items() if count > 1]
+        if doubled:
+            raise DataError(
+                f"Expected batch variables and levels that '=' can join, found two that make {listing(doubled)}. "
+                "Rename the variables."
+            )
 
     @classmethod
     def of(cls, variables: Sequence[str], cells: Iterable[str]) -> Self:

@@ -18,6 +18,7 @@ from bayescombat.moments import Moments
 
 __all__ = [
     "Estimates",
+    "LEAST_FREEDOM",
     "Hats",
     "LeastSquares",
     "Shrinkage",
@@ -243,14 +244,13 @@ def _scales(fit: LeastSquares, variance: np.ndarray) -> np.ndarray:
     """
     additive = fit.additive
     indicator = additive.indicator
-    freedom = np.maximum(additive.weight - additive.leverage(), 0) * (additive.weight > 0)
-    total = indicator.T @ freedom
-    told = np.broadcast_to((total >= LEAST_FREEDOM) & (additive.size >= 2), (len(total), fit.ssr.shape[1]))
+    total = additive.freedom()
+    told = np.broadcast_to(total >= LEAST_FREEDOM, (len(total), fit.ssr.shape[1]))
     squares = fit.ssr / variance
     if not additive.crossed:
         return np.where(told, squares / np.where(total > 0, total, 1), np.nan)
     scales = np.ones((len(total), fit.ssr.shape[1]))
-    columns = additive.positions.T
+    columns, freedom = additive.positions.T, total[np.unique(additive.positions[:, 0])].sum(axis=0)
     for _ in range(MOST_ITERATIONS):
         before = scales.copy()
         for k, column in enumerate(columns):
@@ -259,7 +259,7 @@ def _scales(fit: LeastSquares, variance: np.ndarray) -> np.ndarray:
             found = indicator[:, mine].T @ (squares / others) / np.where(total > 0, total, 1)[mine]
             scales[mine] = np.where(told[mine], found, 1.0)
         levels = [np.unique(column) for column in columns]
-        averages = [(additive.size[mine] * scales[mine]).sum(axis=0) / freedom.sum(axis=0) for mine in levels]
+        averages = [(additive.size[mine] * scales[mine]).sum(axis=0) / freedom for mine in levels]
         for mine, average in zip(levels, averages, strict=True):
             scales[mine] *= np.prod(averages, axis=0) ** (1 / len(levels)) / average
         if np.abs(scales / before - 1).max() <= TOLERANCE:

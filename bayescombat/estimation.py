@@ -14,7 +14,7 @@ import xarray as xr
 
 from bayescombat.additive import Additive
 from bayescombat.columns import warn
-from bayescombat.empirical import MOST_ITERATIONS, Shrinkage, empirical_bayes
+from bayescombat.empirical import LEAST_FREEDOM, MOST_ITERATIONS, Shrinkage, empirical_bayes
 from bayescombat.errors import (
     BatchSizeWarning,
     BayesCombatError,
@@ -117,7 +117,14 @@ def by_empirical_bayes(moments: Moments, shrinkage: Shrinkage, mean_only: bool, 
 def _warn_of_little_data(moments: Moments, whole_run: bool = False) -> None:
     labels = np.array(moments.levels.labels)
     scans = Additive(moments.positions, moments.scans[:, None]).size[:, 0]
-    single = labels[scans == 1]
+    freedom = Additive(moments.positions, moments.scans[:, None]).freedom()[:, 0]
+    single, untold = labels[scans == 1], labels[(scans > 1) & (freedom < LEAST_FREEDOM)]
+    if len(untold):
+        warn(
+            f"The effects of the other batch variables use up the scans of {listing(untold)}. There the scale comes "
+            "from the prior alone.",
+            BatchSizeWarning,
+        )
     if len(single):
         effect = (
             "As in sva, the whole run is therefore mean-only: no batch's scale is adjusted."

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from bayescombat.additive import Additive
 from bayescombat.batches import Levels, cell_parts
 from bayescombat.columns import warn
-from bayescombat.empirical import least_squares, products_of_covariates
+from bayescombat.empirical import LEAST_FREEDOM, least_squares, products_of_covariates
 from bayescombat.errors import ConfoundedDesignError, DataError, FeatureWarning, listing
 from bayescombat.moments import Moments
 
@@ -80,12 +81,14 @@ def _check_reference(moments: Moments) -> None:
                 f"Expected one of the batches {listing(levels.names[name])} as reference, found {part!r}. "
                 "Merge the moments of that batch too, or make every part with another reference."
             )
+    additive = Additive(moments.positions, moments.scans[:, None])
     for level in levels.positions([moments.reference])[0]:
-        if (moments.scans * (moments.positions == level).any(axis=1)).sum() < 2:
+        if additive.freedom()[level, 0] < LEAST_FREEDOM:
+            single = additive.size[level, 0] < 2
             raise DataError(
-                "Expected a reference batch of at least two scans, found one scan in "
-                f"{levels.labels[level]!r}. Its scale cannot be estimated from one scan, so nothing can be brought "
-                "to it: choose a larger batch."
+                f"Expected a reference batch of at least two scans{'' if single else ' that tell of its scale'}, found "
+                f"{'one scan' if single else 'none to spare'} in {levels.labels[level]!r}. Its scale cannot be "
+                "estimated, so nothing can be brought to it: choose a larger batch."
             )
 
 
@@ -132,7 +135,7 @@ def _scarce(moments: Moments) -> np.ndarray:
     scarce = (n.sum(axis=0) <= needed) | ((n > 0).sum(axis=0) < 2)
     if moments.reference is not None:
         at = moments.levels.positions([moments.reference])[0]
-        scarce = scarce | (additive.size[at] < 2).any(axis=0)
+        scarce = scarce | (additive.freedom()[at] < LEAST_FREEDOM).any(axis=0)
     return np.broadcast_to(scarce, len(moments.features))
 
 
@@ -195,8 +198,8 @@ def _explained(moments: Moments) -> np.ndarray:
     squares = indicator.T @ (moments.syy + moments.n * (moments.mean_y - moments.mean_y.mean(axis=0)) ** 2)
     if not fit.additive.crossed:
         squares = moments.syy
-    inside = (indicator.T @ fit.ssr <= EXPLAINED * squares) & (fit.additive.size >= 2)
-    whole = inside.all(axis=1) & ~overall.all()
+    inside = (indicator.T @ fit.ssr <= EXPLAINED * squares) & (fit.additive.freedom() >= LEAST_FREEDOM)
+    whole = inside.all(axis=1) & ~overall.all() & bool(moments.covariates)
     if whole.any():
         raise _alone_error(moments, int(np.flatnonzero(whole)[0]))
     return np.asarray(overall | inside.any(axis=0))

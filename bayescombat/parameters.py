@@ -130,7 +130,7 @@ def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
         If a variable is missing.
     """
     names = moments.levels.active
-    suffixes = [""] if len(names) == 1 else [f"_{name}" for name in names]
+    suffixes = [""] if len(names) == 1 else [f"_{k}" for k in range(1, len(names) + 1)]
     needed = {name: [name] for name in ("alpha", "beta", "sigma", "delta")}
     needed |= {
         name: [name] if name in draws else [f"{name}{suffix}" for suffix in suffixes]
@@ -160,7 +160,8 @@ def _ordered(draws: xr.Dataset, moments: Moments) -> xr.Dataset:
     """Return the draws with dims and labels in the order of the moments."""
     levels = moments.levels
     labels = {"feature": moments.features, "batch": levels.labels, "covariate": moments.covariates}
-    labels |= {f"batch_{name}": levels.names[name] for name in levels.active}
+    of_variables = {f"batch_{k}": levels.names[name] for k, name in enumerate(levels.active, start=1)}
+    labels |= of_variables
     wrong = [dim for dim, names in labels.items() if dim in draws.dims and set(draws[dim].values) != set(names)]
     if wrong:
         raise DataError(
@@ -168,7 +169,7 @@ def _ordered(draws: xr.Dataset, moments: Moments) -> xr.Dataset:
             "Give the study or moments that the model was built from."
         )
     named = {dim: list(names) for dim, names in labels.items() if dim in draws.dims}
-    order = ("chain", "draw", *(f"batch_{name}" for name in levels.active), "batch", "batch_variable")
+    order = ("chain", "draw", *of_variables, "batch", "batch_variable")
     order += ("feature", "covariate")
     return draws.sel(named).transpose(*order, ..., missing_dims="ignore")
 

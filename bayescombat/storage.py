@@ -15,6 +15,7 @@ __all__ = ["read_text", "read_tree", "versions", "write_text", "write_tree"]
 
 FORMAT = "bayescombat"
 FORMAT_VERSION = 1
+KINDS = {"fit": ("a fit", "bayescombat.load"), "moments": ("moments", "bayescombat.Moments.load")}
 PACKAGES = ("pymc-combat", "pymc", "nutpie", "arviz", "numpy", "scipy", "xarray", "pandas", "formulaic")
 
 
@@ -69,8 +70,8 @@ def read_tree(path: str | os.PathLike[str], kind: str) -> xr.DataTree:
     found = tree.attrs.get("kind") if tree.attrs.get("format") == FORMAT else None
     if found != kind:
         raise FileFormatError(
-            f"Expected {str(source)!r} to hold a {kind} of bayescombat, "
-            f"found {'a ' + str(found) if found else 'a file of another program'}."
+            f"Expected {str(source)!r} to hold {KINDS[kind][0]} of bayescombat, found "
+            f"{'. Read it with '.join(KINDS[found]) if found in KINDS else 'a file of another program'}."
         )
     if tree.attrs["format_version"] > FORMAT_VERSION:
         raise FileFormatError(
@@ -128,5 +129,6 @@ def _moved_into_place(path: str | os.PathLike[str]) -> Iterator[Path]:
 def _existing(path: str | os.PathLike[str], kind: str) -> Path:
     source = Path(path).expanduser()
     if not source.is_file():
-        raise FileNotFoundError(f"Expected {kind} of bayescombat at {str(source)!r}, found none.")
+        found = "a folder" if source.is_dir() else "none"
+        raise FileNotFoundError(f"Expected {kind} of bayescombat at {str(source)!r}, found {found}.")
     return source

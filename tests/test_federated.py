@@ -1,8 +1,10 @@
 """Sites that keep their scans: the how-to runs as it stands, gives what the pooled table gives, and is frank."""
 
+import json
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pandas as pd
 import pytest
 
 import bayescombat as bc
+from bayescombat.errors import DataError
 from bayescombat.moments.sums import ARRAYS
 
 HOW_TO = Path(__file__).parents[1] / "docs" / "federated.md"
@@ -319,3 +322,77 @@ def test_estimates_without_moments_give_the_means_of_batches_away(
     np.testing.assert_allclose(found, slopes[:5], rtol=0, atol=1e-9)
     scan = found[4] + p["beta"].values @ (study.x[-1] - fit.layout.center[0])
     np.testing.assert_allclose(scan, study.y[-1], rtol=0, atol=1e-9)
+
+
+# ---------------------------------------------------------------- slips
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda moments: moments, "Expected a list of Moments to merge, found Moments"),
+        (lambda moments: "site_01.nc", "Expected a list of Moments to merge, found str"),
+        (lambda moments: [moments, "site_01.nc"], "found str. .* read by bayescombat.Moments.load"),
+    ],
+)
+def test_merge_says_what_it_takes(
+    simulation: bc.datasets.Simulation, design: bc.DesignSpec, given: Callable[[bc.Moments], object], message: str
+) -> None:
+    moments = bc.Moments.from_study(bc.Study.from_design(simulation.table, design))
+    with pytest.raises(DataError, match=message):
+        bc.merge(given(moments))
+
+
+def test_a_path_is_no_design(simulation: bc.datasets.Simulation) -> None:
+    with pytest.raises(DataError, match="Expected a DesignSpec, found str. .*DesignSpec.load"):
+        bc.Study.from_design(simulation.table, "design.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state": "x"},
+        {"state": {}},
+        {"columns": []},
+        {"formula": 3},
+        {"features": ["feature_0", "feature_0"]},
+        {"features": []},
+        {"batch": []},
+    ],
+    ids=str,
+)
+def test_a_broken_design_file_is_refused_where_it_is_read(
+    design: bc.DesignSpec, tmp_path: Path, change: dict[str, object]
+) -> None:
+    path = tmp_path / "design.json"
+    path.write_text(json.dumps(json.loads(design.to_json()) | change))
+    with pytest.raises(bc.FileFormatError, match="cannot be read as one"):
+        bc.DesignSpec.load(path)
+
+
+def test_files_of_the_other_kind_say_how_they_are_read(
+    simulation: bc.datasets.Simulation, design: bc.DesignSpec, tmp_path: Path
+) -> None:
+    moments = bc.Moments.from_study(bc.Study.from_design(simulation.table, design))
+    moments.save(tmp_path / "moments.nc")
+    bc.fit(moments, method="eb").save(tmp_path / "fit.nc")
+    with pytest.raises(
+        bc.FileFormatError, match="hold a fit of bayescombat, found moments. Read it with .*Moments.load"
+    ):
+        bc.load(tmp_path / "moments.nc")
+    with pytest.raises(
+        bc.FileFormatError, match="hold moments of bayescombat, found a fit. Read it with .*combat.load"
+    ):
+        bc.Moments.load(tmp_path / "fit.nc")
+
+
+@pytest.mark.parametrize(("name", "value"), [("mean_y", np.nan), ("syy", -1.0), ("n", -1.0)])
+def test_moments_that_cannot_be_are_refused(
+    simulation: bc.datasets.Simulation, design: bc.DesignSpec, tmp_path: Path, name: str, value: float
+) -> None:
+    moments = bc.Moments.from_study(bc.Study.from_design(simulation.table, design))
+    broken = getattr(moments, name).copy()
+    broken.flat[0] = value
+    replace(moments, **{name: broken}).save(tmp_path / "moments.nc", min_scans=-1)
+    with pytest.raises(bc.FileFormatError, match=f"found others in '{name}"):
+        bc.Moments.load(tmp_path / "moments.nc")

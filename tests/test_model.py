@@ -110,7 +110,7 @@ def test_integrated_form_and_conditional_draw_equal_the_joint_form(kind: str) ->
     integrated, joint = bc.build_model(study), bc.build_model(study, cell_means="explicit")
     moments = estimable(Moments.from_study(study))
     several = len(moments.spec.batch) > 1
-    suffix = "_site" if several else ""
+    suffix = "_1" if several else ""
     gamma = pt.matrix(f"gamma{suffix}")
     sites, levels = moments.positions[:, 0], moments.positions.T
     observed = moments.mean_y - integrated["alpha"]

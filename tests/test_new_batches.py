@@ -339,3 +339,57 @@ def test_warnings_of_the_distance_stay_inside(quick: bc.Fit, new: pd.DataFrame) 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quick.adopt(new.head(1))
+
+
+# ---------------------------------------------------------------- what does not fit, said
+
+
+@pytest.mark.parametrize("action", ["update", "adopt", "harmonize"])
+def test_rows_do_not_change_the_reference(
+    quick: bc.Fit, new: pd.DataFrame, simulation: bc.datasets.Simulation, action: str
+) -> None:
+    study = bc.Study.from_design(new, quick.layout.spec, reference=NEW)
+    with pytest.raises(DataError, match=f"reference, which is 'the pooled average', found the reference '{NEW}'"):
+        getattr(quick, action)(study)
+
+
+@pytest.mark.parametrize("action", ["update", "adopt"])
+@pytest.mark.parametrize(
+    "roles",
+    [{"covariates": "age"}, {"batch": ["site", "sex"], "covariates": "age"}, {"features": ["feature_0"]}],
+    ids=str,
+)
+def test_moments_of_another_design_are_refused(
+    quick: bc.Fit, simulation: bc.datasets.Simulation, roles: dict[str, object], action: str
+) -> None:
+    other = bc.Moments.from_study(study_of(simulation.table, simulation, **roles))
+    with pytest.raises(DataError, match="Expected moments of one design, found designs that differ in"):
+        getattr(quick, action)(other)
+
+
+def test_an_adopted_level_may_be_called_like_that_of_a_variable_of_one_level(
+    simulation: bc.datasets.Simulation,
+) -> None:
+    table = simulation.table.assign(coil=NEW)
+    rows = table["site"] == NEW
+    adopted = bc.fit(study_of(table[~rows], simulation, batch=["site", "coil"]), method="eb").adopt(table[rows])
+    with pytest.raises(UnseenBatchError, match="knows one level of 'coil'"):
+        adopted.harmonize(table[rows].assign(coil="other"), unseen="prior")
+
+
+def test_scans_that_update_would_refuse_are_adopted_and_it_is_said(quick: bc.Fit, new: pd.DataFrame) -> None:
+    twice = pd.concat([new.head(1), new.head(1)], ignore_index=True)
+    with pytest.warns(bc.FeatureWarning, match="Constant in new batches of two or more scans: 'feature_0'"):
+        adopted = quick.adopt(twice)
+    assert "update would refuse these scans (Expected at least one feature that varies" in adopted.verdict
+
+
+def test_a_feature_that_is_constant_in_an_adopted_batch_is_named(quick: bc.Fit, new: pd.DataFrame) -> None:
+    with pytest.warns(bc.FeatureWarning, match="Constant in new batches of two or more scans: 'feature_1'. Update"):
+        adopted = quick.adopt(new.assign(feature_1=2.0))
+    assert adopted.verdict.endswith("(root mean square) and set aside 1 more features.")
+
+
+def test_an_unseen_batch_is_no_target(quick: bc.Fit, new: pd.DataFrame) -> None:
+    with pytest.raises(UnseenBatchError, match=f"a target among the fitted batches .* found '{NEW}'"):
+        quick.harmonize(new, target=NEW, unseen="prior")

@@ -280,3 +280,69 @@ def test_sva_knows_one_batch_variable(table: pd.DataFrame, features: list[str]) 
     study = bc.Study.from_dataframe(table, features=features, **ROLES)
     with pytest.raises(bc.BayesCombatError, match="one batch variable for compat='sva', found 'site', 'software'"):
         bc.fit(study, method="eb", compat="sva")
+
+
+# ---------------------------------------------------------------- levels that others use up, names that clash
+
+
+def sparse(cells: list[tuple[str, str]]) -> pd.DataFrame:
+    table = pd.DataFrame(cells, columns=["site", "software"])
+    return table.join(pd.DataFrame(np.random.default_rng(0).normal(size=(len(table), 4))).add_prefix("f"))
+
+
+LATTICE = [("a", "5"), ("a", "6"), ("b", "5"), ("c", "6")] + [("b", "7")] * 8 + [("c", "7")] * 8
+
+
+@pytest.mark.parametrize("reference", [{"site": "a", "software": "7"}, {"site": "b", "software": "5"}])
+def test_a_reference_whose_scans_are_used_up_is_refused(reference: dict[str, str]) -> None:
+    study = bc.Study.from_dataframe(
+        sparse(LATTICE), batch=["site", "software"], features=["f0", "f1", "f2", "f3"], reference=reference
+    )
+    with pytest.raises(bc.DataError, match="at least two scans that tell of its scale, found none to spare in"):
+        bc.fit(study, method="eb")
+
+
+def test_a_site_whose_scans_are_used_up_gets_its_scale_from_the_prior() -> None:
+    cells = [("a", "5"), ("a", "6")] + [("b", "6")] * 8 + [("b", "7")] * 8 + [("c", "7")] * 6
+    study = bc.Study.from_dataframe(sparse(cells), batch=["site", "software"], features=["f0", "f1", "f2", "f3"])
+    with (
+        pytest.warns(bc.BatchSizeWarning, match="One scan in 1 of 6 batches: 'software=5'"),
+        pytest.warns(bc.BatchSizeWarning, match="use up the scans of 'site=a'. There the scale comes from the prior"),
+    ):
+        found = bc.fit(study, method="eb")
+    assert np.isfinite(found.harmonized["mean"].values).all()
+    assert (found.parameters["delta"].sel(batch="site=a") == 1).all()
+
+
+def test_names_of_batch_columns_are_not_taken_for_parameters(table: pd.DataFrame, features: list[str]) -> None:
+    names = []
+    for name in ("software", "typical", "scan/ner"):
+        renamed = table.rename(columns={"software": name})
+        study = bc.Study.from_dataframe(renamed, batch=["site", name], features=features[:2])
+        names.append(sorted(bc.build_model(study).named_vars))
+    assert names[0] == names[1] == names[2]
+    assert "gamma_2" in names[0]
+
+
+def test_labels_that_could_be_read_in_two_ways_are_refused(table: pd.DataFrame, features: list[str]) -> None:
+    doubled = table.assign(a=np.where(table["software"] == "6.0", "b=c", "d")).rename(columns={"site": "a=b"})
+    doubled["a=b"] = doubled["a=b"].replace("site_01", "c")
+    with pytest.raises(bc.DataError, match="that '=' can join, found two that make 'a=b=c'. Rename"):
+        bc.Study.from_dataframe(doubled, batch=["a", "a=b"], features=features)
+
+
+@pytest.mark.parametrize(
+    "target", [["site_01", 6], {"software": 6.0, "site": "site_01"}, "site_01 / 6", ("site_01", "6")], ids=str
+)
+def test_a_target_is_named_as_a_reference_is(table: pd.DataFrame, features: list[str], target: object) -> None:
+    table = table.assign(software=np.where(table["software"] == "6.0", 6, 5))
+    fit = bc.fit(bc.Study.from_dataframe(table, batch=["site", "software"], features=features), method="eb")
+    assert fit.harmonize(table, target=target).attrs["target"] == "site_01 / 6"
+
+
+def test_a_target_with_a_variable_that_the_fit_does_not_have_is_refused(
+    table: pd.DataFrame, features: list[str]
+) -> None:
+    fit = bc.fit(bc.Study.from_dataframe(table, batch=["site", "software"], features=features), method="eb")
+    with pytest.raises(bc.DataError, match="as target, found levels of 'site', 'software', 'coil'. Name one"):
+        fit.harmonize(table, target={"site": "site_01", "software": "6.0", "coil": "x"})

@@ -863,7 +863,14 @@ def test_arrays_of_one_named_batch_variable_keep_its_name() -> None:
 
 @pytest.mark.parametrize(
     "reference",
-    [["a", 5], ("a", "5"), np.array(["a", "5"]), {"site": "a", "software": 5.0}, {"software": "5", "site": "a"}],
+    [
+        "a / 5",
+        ["a", 5],
+        ("a", "5"),
+        np.array(["a", "5"]),
+        {"site": "a", "software": 5.0},
+        {"software": "5", "site": "a"},
+    ],
 )
 def test_row_14_reference_names_a_level_of_each(reference: Any) -> None:
     assert study_of(two(), batch=["site", "software"], reference=reference).reference == "a / 5"
@@ -878,7 +885,7 @@ def test_row_14_reference_cell_need_not_hold_scans() -> None:
     ("reference", "message"),
     [
         ("a", "each batch variable \\('site', 'software'\\) as reference, found 'a'. Name one level of each"),
-        ("a / 5", "found 'a / 5'. Name one level of each: reference={'site': ..., 'software': ...}"),
+        ("a / 5 / 6", "found 'a', '5', '6'. Name one level of each: reference={'site': ..., 'software': ...}"),
         (["a"], "found 'a'. Name one"),
         (["a", 5, 6], "found 'a', '5', '6'. Name one"),
         ({"site": "a"}, "found levels of 'site'. Name one"),

@@ -240,15 +240,20 @@ class DesignSpec:
             if content["version"] != FORMAT_VERSION:
                 raise ValueError("another version")
             check_choice("transform", content["transform"], TRANSFORMS)
-            return cls(
-                batch=_texts(content["batch"]),
-                features=_texts(content["features"]),
+            spec = cls(
+                batch=batch_names(_texts(content["batch"])),
+                features=feature_names(_texts(content["features"])),
                 formula=content["formula"],
                 covariates=_texts(content["covariates"]),
                 columns=tuple(Column(c["name"], c["kind"], tuple(c["levels"])) for c in content["columns"]),
                 state=json.dumps(content["state"]),
                 transform=content["transform"],
             )
+            check_roles(spec.batch, spec.features, spec.sources)
+            lacking = set(parse(spec.formula).columns.values()) - set(spec.sources)
+            if lacking or set(read_state(spec.state)) != set(State.__annotations__):
+                raise ValueError(f"nothing of {listing(lacking) or 'what was learned'}")
+            return spec
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileFormatError(
                 f"Expected a design of version {FORMAT_VERSION} as JSON, found {source}, which cannot be read as "

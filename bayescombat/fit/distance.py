@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 from bayescombat.empirical import empirical_bayes
-from bayescombat.errors import BayesCombatWarning
+from bayescombat.errors import BayesCombatWarning, ConfoundedDesignError, DataError
 from bayescombat.fit.extension import Extension
 from bayescombat.fit.layout import Layout
 from bayescombat.identification import estimable
@@ -17,15 +17,26 @@ __all__ = ["distance_to_refit"]
 SETTINGS = {"shrinkage": "parametric", "mean_only": False, "compat": None}
 
 
-def distance_to_refit(fitted: Moments, added: Moments) -> float:
-    """Return how far the harmonized scans of new batches move, root mean square in sigma, when all is fitted again.
+def distance_to_refit(fitted: Moments, added: Moments) -> str:
+    """Say how far the harmonized scans of new batches move when all is fitted again, root mean square in sigma.
 
     Both ways are taken by empirical Bayes: the new batches given the fit to `fitted`, and the fit to everything. What a
     refit changes is the pooled target, which then holds the new scans too, and every parameter that they inform.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesCombatWarning)
-        before, after = estimable(fitted), estimable(merge([fitted, added]))
+        before = estimable(fitted)
+        try:
+            after = estimable(merge([fitted, added]))
+        except (DataError, ConfoundedDesignError) as error:
+            return f"update would refuse these scans ({error})"
+    distance = _distance(before, after, added)
+    lost = len(set(before.features) - set(after.features))
+    aside = f" and set aside {lost} more features" if lost else ""
+    return f"update would move the harmonized values there by about {distance:.2g} sigma (root mean square){aside}"
+
+
+def _distance(before: Moments, after: Moments, added: Moments) -> float:
     common = set(before.features) & set(after.features)
     before, after = (part.select(np.array([name in common for name in part.features])) for part in (before, after))
     some = added.select(np.array([name in common for name in added.features]))

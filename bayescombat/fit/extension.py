@@ -57,8 +57,8 @@ class Extension:
                 extended = extended._extended(variable, level, effects)
         return extended
 
-    def adopted(self, moments: Moments) -> tuple["Extension", list[str]]:
-        """Return this with the new levels that the moments hold, estimated given the population; and their labels.
+    def adopted(self, moments: Moments) -> tuple["Extension", list[tuple[str, str]]]:
+        """Return this with the new levels that the moments hold, estimated given the population; and them.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class Extension:
             effects = self._from_data(variable, level, evidence) if self._sampled else self._shrunken(evidence)
             extended = extended._extended(variable, level, effects)
         extended = replace(extended, layout=extended.layout.with_scans(moments))
-        return extended, [extended.layout.levels.label(variable, level) for level in new]
+        return extended, [(variable, level) for level in new]
 
     @property
     def _sampled(self) -> bool:
@@ -209,7 +209,8 @@ class Extension:
         """Return the empirical-Bayes estimate of one level, given all else."""
         settings, count = self.settings, evidence.count
         shrinkage: Shrinkage = settings["shrinkage"] if evidence.mean.shape[1] > 1 else "none"
-        hats = Hats(evidence.mean, evidence.squares / np.maximum(count - 1, 1), count)
+        delta2 = np.where(evidence.squares > 0, evidence.squares / np.maximum(count - 1, 1), np.nan)
+        hats = Hats(evidence.mean, delta2, count)
         mean_only = settings["mean_only"] or bool((self._stacked("delta") == 1).all())
         gamma, delta2, hyper, _ = shrunken(hats, shrinkage, mean_only, settings["compat"] == "sva")
         found = {"gamma": self._stacked("sigma")[0] * gamma[0], "delta": np.sqrt(delta2[0])}

@@ -9,14 +9,15 @@ import pandas as pd
 import xarray as xr
 
 from bayescombat.batches import Levels
-from bayescombat.errors import BayesCombatError, check_choice, listing
+from bayescombat.columns import warn
+from bayescombat.errors import BayesCombatError, DataError, FeatureWarning, check_choice, listing
 from bayescombat.estimation import again
 from bayescombat.fit.contents import Contents
 from bayescombat.fit.distance import distance_to_refit
 from bayescombat.fit.extension import Extension
-from bayescombat.fit.harmonization import Target, harmonized_dataset, harmonized_draws
+from bayescombat.fit.harmonization import Target, harmonized_dataset, harmonized_draws, target_cell
 from bayescombat.fit.trees import fitted_tree
-from bayescombat.moments import Moments, merge
+from bayescombat.moments import Moments, check_same_design, merge
 from bayescombat.study import Study
 
 __all__ = ["Fit"]
@@ -73,9 +74,10 @@ class Fit(Contents):
             were set aside included), or a study of the same design. If the study came from arrays, the table's columns
             are ``batch`` and the names of features and covariates. Levels of several batch variables need not have
             been seen together.
-        target : str, optional
+        target : str, sequence of str, or mapping of str to str, optional
             The batch t to harmonize to, whose rows stay as they are. By default the study's reference batch, or the
-            pooled average (:math:`\gamma_t = 0, \delta_t = 1`). With several batch variables, one label of each.
+            pooled average (:math:`\gamma_t = 0, \delta_t = 1`). With several batch variables, one label of each, in
+            their order or by their names.
         probability : float
             Of the central interval from ``lower`` to ``upper``.
         unseen : {"error", "prior"}
@@ -119,9 +121,9 @@ class Fit(Contents):
         >>> fit.harmonize(simulation.table.tail(4), target="site_01")["mean"].dims
         ('obs', 'feature')
         """
-        study = self._study(data)
+        study, cell = self._study(data), target_cell(target, self.layout)
         extension = self._extension(study, unseen)
-        return harmonized_dataset(extension.parameters, extension.layout, study, target, probability)
+        return harmonized_dataset(extension.parameters, extension.layout, study, cell, probability)
 
     def draws(
         self,
@@ -139,7 +141,7 @@ class Fit(Contents):
             How many, evenly spaced over the chains.
         data : pandas.DataFrame or Study, optional
             Rows; by default those that were fitted.
-        target : str, optional
+        target : str, sequence of str, or mapping of str to str, optional
             As in `harmonize`.
         impute : bool
             Fill missing cells with draws from their posterior predictive on the harmonized scale, by the fit's seed:
@@ -176,10 +178,10 @@ class Fit(Contents):
                 "Expected a fit by NUTS, found empirical-Bayes estimates, which have no draws. "
                 "Use bayescombat.fit(study)."
             )
-        study = self.study if data is None else self._study(data)
+        study, cell = self.study if data is None else self._study(data), target_cell(target, self.layout)
         extension = self._extension(study, unseen)
         rng = np.random.default_rng(self._settings["seed"]) if impute else None
-        return harmonized_draws(extension.parameters, extension.layout, study, target, n, rng)
+        return harmonized_draws(extension.parameters, extension.layout, study, cell, n, rng)
 
     def update(self, data: pd.DataFrame | Study | Moments) -> "Fit":
         """Fit again with more scans, of known or of new batches, without the rows that were fitted before.
@@ -200,7 +202,7 @@ class Fit(Contents):
         Raises
         ------
         DataError
-            If the fit was saved without its moments, or the new scans have another design.
+            If the fit was saved without its moments, or the new scans have another design or reference.
 
         Notes
         -----
@@ -241,7 +243,12 @@ class Fit(Contents):
         Raises
         ------
         DataError
-            If there are scans of batches that the fit knows, or the new scans have another design.
+            If there are scans of batches that the fit knows, or the new scans have another design or reference.
+
+        Warns
+        -----
+        FeatureWarning
+            If features are constant in new batches of two or more scans.
 
         Notes
         -----
@@ -259,18 +266,16 @@ class Fit(Contents):
         (5, 3)
         """
         moments = self._moments_of(data)
-        extension, labels = self._extensible.adopted(moments)
-        distance = distance_to_refit(self.moments, moments)
+        extension, new = self._extensible.adopted(moments)
+        self._warn_of_constants(moments)
         tree = self.tree.copy()
         group = "posterior" if self.method == "nuts" else "empirical_bayes"
         tree[group] = xr.DataTree(extension.parameters)
         tree["layout"] = xr.DataTree(extension.layout.to_dataset())
         tree["moments"] = xr.DataTree(merge([self.moments, moments]).to_dataset())
-        said = (
-            f"Adopted {listing(labels)}: update would move the harmonized values there by about {distance:.2g} sigma "
-            "(root mean square)."
-        )
-        adopted = json.dumps([*self._adopted, *labels])
+        labels = [extension.layout.levels.label(*pair) for pair in new]
+        said = f"Adopted {listing(labels)}: {distance_to_refit(self.moments, moments)}."
+        adopted = json.dumps([*self._adopted, *new])
         tree.attrs = dict(self.tree.attrs) | {"verdict": f"{self.verdict} {said}", "adopted": adopted}
         return Fit(tree)
 
@@ -280,17 +285,15 @@ class Fit(Contents):
         return settings
 
     @property
-    def _adopted(self) -> list[str]:
-        labels: list[str] = json.loads(self.tree.attrs.get("adopted", "[]"))
-        return labels
+    def _adopted(self) -> list[list[str]]:
+        """Batch variable and level of what was adopted."""
+        pairs: list[list[str]] = json.loads(self.tree.attrs.get("adopted", "[]"))
+        return pairs
 
     @property
     def _extensible(self) -> Extension:
-        levels = self.layout.levels
-        fitted = {
-            name: tuple(level for level in known if levels.label(name, level) not in self._adopted)
-            for name, known in levels.names.items()
-        }
+        adopted, names = self._adopted, self.layout.levels.names
+        fitted = {name: tuple(level for level in names[name] if [name, level] not in adopted) for name in names}
         return Extension(self.parameters, self.layout, Levels(fitted), self._settings)
 
     def _extension(self, study: Study, unseen: Unseen) -> Extension:
@@ -300,7 +303,33 @@ class Fit(Contents):
 
     def _study(self, data: pd.DataFrame | Study) -> Study:
         spec = self.layout.spec
-        return data.conforming(spec) if isinstance(data, Study) else Study.from_design(data, spec)
+        if not isinstance(data, Study):
+            return Study.from_design(data, spec)
+        self._check_reference(data.reference)
+        return data.conforming(spec)
 
     def _moments_of(self, data: pd.DataFrame | Study | Moments) -> Moments:
-        return data if isinstance(data, Moments) else Moments.from_study(self._study(data))
+        if not isinstance(data, Moments):
+            return Moments.from_study(self._study(data))
+        self._check_reference(data.reference)
+        check_same_design(self.moments, data)
+        return data
+
+    def _check_reference(self, reference: str | None) -> None:
+        """Raise a DataError if rows ask for another target than the fit's, which they would not get."""
+        if reference not in (None, self.layout.reference):
+            raise DataError(
+                f"Expected rows of the fit's reference, which is {self.layout.reference or 'the pooled average'!r}, "
+                f"found the reference {reference!r}. Leave it out; harmonize(target={reference!r}) changes the target."
+            )
+
+    def _warn_of_constants(self, moments: Moments) -> None:
+        names = np.array(self.layout.features, dtype=object)
+        constant = moments.select(np.isin(moments.features, names)).constant_inside
+        if constant.any():
+            warn(
+                f"Constant in new batches of two or more scans: {listing(names[constant])}. Update would set these "
+                "features aside everywhere; adopted, their values there are shrunken towards the other batches'. "
+                "Leave these scans out, or do not use these features of them.",
+                FeatureWarning,
+            )

@@ -1,24 +1,25 @@
 """Rows and parameters in, labelled harmonized data out."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import numpy as np
 import xarray as xr
 
 from bayescombat.adjust import Draws, adjust, adjusted_draws
-from bayescombat.batches import cell_label, cell_parts
-from bayescombat.columns import text_label, warn
+from bayescombat.batches import cell_parts, named_cell
+from bayescombat.columns import warn
 from bayescombat.errors import BayesCombatError, NegativeValueWarning, UnseenBatchError, listing, suggestion
 from bayescombat.fit.layout import Layout
 from bayescombat.study import Study
 
-__all__ = ["Target", "harmonized_dataset", "harmonized_draws"]
+__all__ = ["Target", "harmonized_dataset", "harmonized_draws", "target_cell"]
 
 type Target = str | Sequence[str] | Mapping[str, str]
 
 
 def harmonized_dataset(
-    parameters: xr.Dataset, layout: Layout, study: Study, target: Target | None, probability: float
+    parameters: xr.Dataset, layout: Layout, study: Study, target: str | None, probability: float
 ) -> xr.Dataset:
     """Return ``mean, sd, lower, upper`` (obs, feature); ``mean`` alone where there is one draw.
 
@@ -30,12 +31,12 @@ def harmonized_dataset(
         How rows meet parameters.
     study : Study
         The rows.
-    target : str, sequence or mapping of str, optional
-        The batch to harmonize to.
+    target : str, optional
+        Label of the cell to harmonize to, as `target_cell` returns it.
     probability : float
         Of the interval from lower to upper.
     """
-    if not 0 < probability < 1:
+    if not isinstance(probability, Real) or not 0 < probability < 1:
         raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
     kept, levels = layout.modelled, _levels(layout, study)
     draws = _draws(parameters, layout, target)
@@ -54,7 +55,7 @@ def harmonized_dataset(
             whole[np.ix_(~still, kept)] = values[~still]
             values = whole
         data[name] = (("obs", "feature"), values, {"units": "feature units"})
-    attrs: dict[str, str | float] = {"target": _target_name(target, layout)}
+    attrs: dict[str, str | float] = {"target": target or layout.reference or "pooled"}
     if adjusted.sd is not None:
         attrs["probability"] = probability
     return xr.Dataset(data, _coords(study, kept), attrs)
@@ -64,7 +65,7 @@ def harmonized_draws(
     parameters: xr.Dataset,
     layout: Layout,
     study: Study,
-    target: Target | None,
+    target: str | None,
     n: int,
     rng: np.random.Generator | None = None,
 ) -> xr.DataArray:
@@ -87,7 +88,11 @@ def harmonized_draws(
         found[:, still] = np.where(np.isnan(y[still]), found[:, still], study.y[:, kept][still])
     values[:, :, kept] = found
     coords = _coords(study, kept) | {"draw": every}
-    attrs = {"units": "feature units", "long_name": "harmonized value", "target": _target_name(target, layout)}
+    attrs = {
+        "units": "feature units",
+        "long_name": "harmonized value",
+        "target": target or layout.reference or "pooled",
+    }
     return xr.DataArray(values, coords, ("draw", "obs", "feature"), "harmonized", attrs)
 
 
@@ -107,7 +112,7 @@ def _coords(study: Study, kept: np.ndarray) -> dict[str, object]:
 
 
 def _draws(
-    parameters: xr.Dataset, layout: Layout, target: Target | None, every: np.ndarray | slice = slice(None)
+    parameters: xr.Dataset, layout: Layout, target: str | None, every: np.ndarray | slice = slice(None)
 ) -> Draws:
     """Return the parameters as arrays with one draw axis."""
     leading = [dim for dim in ("chain", "draw") if dim in parameters.dims]
@@ -117,10 +122,10 @@ def _draws(
         count = int(np.prod(array.shape[: len(leading)]))
         return np.asarray(array.reshape(count, *array.shape[len(leading) :])[every])
 
-    at = None if target is None else _position(target, layout)
-    unmoved = at
-    if at is None and layout.reference is not None:
-        unmoved = tuple(layout.levels.positions([layout.reference])[0].tolist())
+    at, unmoved = (
+        None if cell is None else tuple(layout.levels.positions([cell])[0].tolist())
+        for cell in (target, target or layout.reference)
+    )
     alpha, beta, gamma, delta, sigma = (stacked(name) for name in ("alpha", "beta", "gamma", "delta", "sigma"))
     common = np.median(layout.center, axis=0)
     if len(layout.center) > 1:
@@ -129,40 +134,27 @@ def _draws(
     return Draws(alpha, beta, gamma, delta, sigma, common, at, unmoved, layout.spec.transform == "log")
 
 
-def _target_name(target: Target | None, layout: Layout) -> str:
-    name = layout.reference if target is None else _cell(target, layout)
-    return "pooled" if name is None else name
+def target_cell(target: Target | None, layout: Layout) -> str | None:
+    """Return the label of the cell that a target names, if any, checked.
 
-
-def _cell(target: Target, layout: Layout) -> str:
-    """Return the label of the combination of levels that a target names."""
-    variables = layout.levels.variables
-    if isinstance(target, Mapping):
-        parts = [text_label(target.get(name, "")) for name in variables]
-    elif len(variables) == 1:
-        parts = [text_label(target)]
-    elif isinstance(target, str):
-        parts = list(cell_parts(target, variables))
-    else:
-        parts = [text_label(part) for part in target]
-    if len(parts) != len(variables):
-        raise UnseenBatchError(
-            f"Expected a target with one level of each of {listing(variables)}, found {listing(parts)}. "
-            "Give a list with one label of each, in this order."
-        )
-    return cell_label(parts)
-
-
-def _position(target: Target, layout: Layout) -> tuple[int, ...]:
-    name, levels = _cell(target, layout), layout.levels
-    parts = cell_parts(name, levels.variables)
-    for variable, part in zip(levels.variables, parts, strict=True):
+    Raises
+    ------
+    DataError
+        If there is not one label of each batch variable.
+    UnseenBatchError
+        If one is not that of a fitted batch.
+    """
+    if target is None:
+        return None
+    levels = layout.levels
+    cell = named_cell(target, levels.variables, "target")
+    for variable, part in zip(levels.variables, cell_parts(cell, levels.variables), strict=True):
         if part not in levels.names[variable]:
             raise UnseenBatchError(
                 f"Expected a target among the fitted batches {listing(levels.names[variable])}, found {part!r}."
                 f"{suggestion(part, levels.names[variable])} Name one of them."
             )
-    return tuple(levels.positions([name])[0].tolist())
+    return cell
 
 
 def _warn_of_negatives(y: np.ndarray, mean: np.ndarray, names: np.ndarray) -> None:

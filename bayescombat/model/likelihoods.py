@@ -72,7 +72,7 @@ def likelihood_of_rows(model: pm.Model, study: Study, moments: Moments) -> None:
 
 def _index_names(moments: Moments) -> list[str]:
     names = moments.levels.active
-    return ["batch_index"] if len(names) == 1 else [f"{name}_index" for name in names]
+    return ["batch_index"] if len(names) == 1 else [f"batch_{k}_index" for k in range(1, len(names) + 1)]
 
 
 def _within(population: Population, standard: Standardised) -> tuple[Any, Any]:

@@ -132,5 +132,5 @@ def _coords(moments: Moments) -> dict[str, Sequence[Any]]:
     }
     if len(levels.active) > 1:
         coords |= {"cell": list(moments.batches)}
-        coords |= {f"batch_{name}": list(levels.names[name]) for name in levels.active}
+        coords |= {f"batch_{k}": list(levels.names[name]) for k, name in enumerate(levels.active, start=1)}
     return coords

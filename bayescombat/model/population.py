@@ -24,7 +24,8 @@ class Variable:
     Parameters
     ----------
     suffix : str
-        What its names end in: nothing where it is the only variable.
+        What its names end in: nothing where it is the only variable, else its number (a column's name might make that
+        of another parameter).
     place : ndarray of int, (cell,)
         Which of its levels each cell has.
     gamma_mean, gamma_sd : (level,)
@@ -65,9 +66,9 @@ def declare_population(moments: Moments, priors: Priors, start: Start) -> Popula
     log_sigma = pm.Normal("log_sigma_standard", 0, priors.log_sigma_sd, dims="feature", initval=start.log_sigma)
     names = moments.levels.active
     variables = []
-    for k, name in enumerate(names):
+    for k in range(len(names)):
         place = moments.positions[:, k] - moments.positions[:, k].min()
-        suffix = "" if len(names) == 1 else f"_{name}"
+        suffix = "" if len(names) == 1 else f"_{k + 1}"
         variables.append(_variable(suffix, place, priors, log_sigma, start, k))
     log_scale = variables[0].log_scale
     if len(variables) > 1:

@@ -1,6 +1,6 @@
 """What the model learns from a table: sizes, means and centred cross-products per batch and feature."""
 
-from bayescombat.moments.merging import merge
+from bayescombat.moments.merging import check_same_design, merge
 from bayescombat.moments.moments import Moments, as_moments
 
-__all__ = ["Moments", "as_moments", "merge"]
+__all__ = ["Moments", "as_moments", "check_same_design", "merge"]

@@ -9,18 +9,19 @@ import numpy as np
 
 from bayescombat.batches import Levels
 from bayescombat.errors import DataError, listing
-from bayescombat.moments.moments import Moments
+from bayescombat.moments.moments import Moments, as_moments
 from bayescombat.moments.sums import ARRAYS, exact_sum
+from bayescombat.study import Study
 
-__all__ = ["merge"]
+__all__ = ["check_same_design", "merge"]
 
 
-def merge(moments: Sequence[Moments]) -> Moments:
+def merge(moments: Sequence[Moments | Study]) -> Moments:
     """Merge moments of different scans into those of the pooled table.
 
     Parameters
     ----------
-    moments : sequence of Moments
+    moments : sequence of Moments or Study
         Of different batches, or of different scans of the same batches; with equal design.
 
     Returns
@@ -49,12 +50,14 @@ def merge(moments: Sequence[Moments]) -> Moments:
     >>> bc.merge([bc.Moments.from_study(study), bc.Moments.from_study(study)]).n.ravel()
     array([40., 20.])
     """
-    items = list(moments)
+    if isinstance(moments, Moments | Study | str):
+        raise DataError(f"Expected a list of Moments to merge, found {type(moments).__name__}. Put them into a list.")
+    items = [as_moments(item) for item in moments]
     if not items:
         raise DataError("Expected at least one Moments to merge, found none.")
     first = items[0]
     for other in items[1:]:
-        _check_same_design(first, other)
+        check_same_design(first, other)
     references = sorted({item.reference for item in items if item.reference is not None})
     if len(references) > 1:
         raise DataError(
@@ -66,7 +69,8 @@ def merge(moments: Sequence[Moments]) -> Moments:
     return replace(merged, reference=references[0] if references else None)
 
 
-def _check_same_design(first: Moments, other: Moments) -> None:
+def check_same_design(first: Moments, other: Moments) -> None:
+    """Raise a DataError if two moments cannot be merged."""
     if first.spec != other.spec:
         differing = [
             name

@@ -17,7 +17,7 @@ import xarray as xr
 
 from bayescombat.batches import Levels
 from bayescombat.design import DesignSpec
-from bayescombat.errors import DataError, listing
+from bayescombat.errors import DataError, FileFormatError, listing
 from bayescombat.moments.sums import ARRAYS, cell_sums, joined
 from bayescombat.storage import read_tree, write_tree
 from bayescombat.study import Study
@@ -121,9 +121,13 @@ class Moments:
     @property
     def constant(self) -> np.ndarray:
         """Which features are constant overall or in a batch of two or more scans, (feature,)."""
-        inside = [(self.positions == level).any(axis=1) for level in range(len(self.levels.labels))]
-        found = [self._same(np.ones(len(self.batches), dtype=bool))]
-        found += [self._same(rows) & (self.n[rows].sum(axis=0) >= 2) for rows in inside]
+        return np.asarray(self._same(np.ones(len(self.batches), dtype=bool)) | self.constant_inside)
+
+    @property
+    def constant_inside(self) -> np.ndarray:
+        """Which features are constant in a batch of two or more scans, (feature,)."""
+        inside = [column == level for column in self.levels.known(self.batches).T for level in np.unique(column)]
+        found = [self._same(rows) & (self.n[rows].sum(axis=0) >= 2) for rows in inside]
         return np.asarray(np.any(found, axis=0))
 
     def _same(self, rows: np.ndarray) -> np.ndarray:
@@ -234,9 +238,19 @@ class Moments:
         Raises
         ------
         FileFormatError
-            If the file holds no moments.
+            If the file holds no moments, or numbers that cannot be any.
         """
-        return cls.from_dataset(read_tree(path, kind="moments").to_dataset())
+        moments = cls.from_dataset(read_tree(path, kind="moments").to_dataset())
+        least = {"n": 0, "syy": 0}
+        values = {name: getattr(moments, name) for name in ARRAYS}
+        sound = {name: np.isfinite(v) & (v >= least.get(name, -np.inf)) for name, v in values.items()}
+        broken = [name for name in ARRAYS if not sound[name].all()]
+        if broken:
+            raise FileFormatError(
+                f"Expected finite moments in {os.fspath(path)!r}, and no negative sizes and squares, found others in "
+                f"{listing(broken)}. Have them saved again."
+            )
+        return moments
 
 
 def as_moments(data: Study | Moments) -> Moments:
@@ -247,5 +261,6 @@ def as_moments(data: Study | Moments) -> Moments:
         return Moments.from_study(data)
     raise DataError(
         f"Expected a Study or Moments, found {type(data).__name__}. "
-        "Make a study first: bayescombat.Study.from_dataframe(table, batch=..., covariates=...)."
+        "Make a study first: bayescombat.Study.from_dataframe(table, batch=..., covariates=...); "
+        "a file of moments is read by bayescombat.Moments.load."
     )

@@ -1,55 +1,13 @@
 """The reference: the batch, or with several batch variables the level of each, that others are harmonized to."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from bayescombat.batches import Levels, cell_label, cell_parts
-from bayescombat.columns import text_label
+from bayescombat.batches import Levels, cell_parts
 from bayescombat.errors import DataError, listing, suggestion
 
-__all__ = ["check_reference", "reference_cell"]
-
-
-def reference_cell(reference: Any, variables: Sequence[str]) -> str:
-    """Return the label of the cell that a reference names.
-
-    Parameters
-    ----------
-    reference : str, sequence of str, or mapping of str to str
-        A label; with several batch variables one of each, in their order or by their names.
-    variables : sequence of str
-        Names of the batch variables.
-
-    Raises
-    ------
-    DataError
-        If there is not one label of each batch variable.
-
-    Examples
-    --------
-    >>> reference_cell(2.0, ["site"]), reference_cell({"software": 5, "site": "a"}, ["site", "software"])
-    ('2', 'a / 5')
-    """
-    if isinstance(reference, Mapping):
-        given = {text_label(name): label for name, label in reference.items()}
-        if set(given) != set(variables):
-            raise _not_one_each(variables, f"levels of {listing(given) or 'none'}")
-        return cell_label([text_label(given[name]) for name in variables])
-    one = isinstance(reference, str) or not isinstance(reference, Sequence | np.ndarray)
-    parts = [reference] if one else list(reference)
-    if len(parts) != len(variables):
-        raise _not_one_each(variables, listing(parts) or "none")
-    return cell_label([text_label(part) for part in parts])
-
-
-def _not_one_each(variables: Sequence[str], found: str) -> DataError:
-    example = ", ".join(f"{name!r}: ..." for name in variables)
-    return DataError(
-        f"Expected one level of each batch variable ({listing(variables)}) as reference, found {found}. "
-        f"Name one level of each: reference={{{example}}}."
-    )
+__all__ = ["check_reference"]
 
 
 def check_reference(cell: str, levels: Levels, batches: Sequence[str], codes: np.ndarray) -> None:
@@ -58,7 +16,7 @@ def check_reference(cell: str, levels: Levels, batches: Sequence[str], codes: np
     Parameters
     ----------
     cell : str
-        As returned by `reference_cell`. With several batch variables it need not hold scans itself: its levels do.
+        As returned by `named_cell`. With several batch variables it need not hold scans itself: its levels do.
     levels : Levels
         Levels of the batch variables.
     batches : sequence of str, (batch,)

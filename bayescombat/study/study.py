@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from bayescombat.batches import Levels
+from bayescombat.batches import Levels, named_cell
 from bayescombat.columns import as_table, labels, require, text_label
 from bayescombat.design import DesignSpec, batch_names, formula_text, parse
 from bayescombat.errors import DataError, listing
@@ -15,7 +15,7 @@ from bayescombat.study.arrays import table_of_arrays
 from bayescombat.study.conformity import check_conformity
 from bayescombat.study.overlap import warn_of_gaps
 from bayescombat.study.reading import batch_cells, measured, positions, refuse_subject
-from bayescombat.study.reference import check_reference, reference_cell
+from bayescombat.study.reference import check_reference
 from bayescombat.study.selection import chosen_features, warn_of_codes
 from bayescombat.study.summary import summary
 
@@ -264,13 +264,18 @@ class Study:
           1 batch of 1 ('b') to 1 ('b') scans
           covariates: 'age'
         """
+        if not isinstance(design, DesignSpec):
+            raise DataError(
+                f"Expected a DesignSpec, found {type(design).__name__}. Take it from a study (study.spec), or read its "
+                "file: bayescombat.DesignSpec.load(path)."
+            )
         table = as_table(table)
         require(table, design.batch, "batch column")
         require(table, design.sources, "covariate")
         require(table, design.features, "feature")
         cells = batch_cells(table, design.batch)
         batches = Levels.of(design.batch, dict.fromkeys(cells)).sort(cells)
-        name = None if reference is None else reference_cell(reference, design.batch)
+        name = None if reference is None else named_cell(reference, design.batch, "reference")
         y = measured(table, design)
         return cls(y, design.matrix(table), positions(cells, batches), batches, table.index, design, name)
 
@@ -313,7 +318,7 @@ class Study:
                 "federated study uses Study.from_design."
             )
         codes = positions(cells, batches)
-        name = None if reference is None else reference_cell(reference, variables)
+        name = None if reference is None else named_cell(reference, variables, "reference")
         if name is not None:
             check_reference(name, levels, batches, codes)
         spec = DesignSpec.learn(table, batch=variables, formula=formula, features=features, transform=transform)
