@@ -447,18 +447,6 @@ def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
         bc.load(tmp_path / "other.nc")
 
 
-def test_a_file_of_moments_is_no_fit(study: bc.Study, tmp_path: Path) -> None:
-    bc.Moments.from_study(study).save(tmp_path / "moments.nc", min_scans=1)
-    with pytest.raises(FileFormatError, match="to hold a fit of bayescombat, found a moments"):
-        bc.load(tmp_path / "moments.nc")
-
-
-def test_a_file_of_a_fit_is_no_moments(eb_fit: bc.Fit, tmp_path: Path) -> None:
-    eb_fit.save(tmp_path / "fit.nc")
-    with pytest.raises(FileFormatError, match="to hold a moments of bayescombat, found a fit"):
-        bc.Moments.load(tmp_path / "fit.nc")
-
-
 def test_a_file_of_a_later_version_is_refused(eb_fit: bc.Fit, tmp_path: Path) -> None:
     eb_fit.save(tmp_path / "fit.nc")
     with h5py.File(tmp_path / "fit.nc", "a") as file:

@@ -116,7 +116,7 @@ def test_integrated_form_and_conditional_draw_equal_the_joint_form(kind: str) ->
     observed = moments.mean_y - integrated["alpha"]
     observed -= ((moments.mean_x - moments.center) * integrated["beta"]).sum(axis=-1)
     if several:
-        observed -= integrated["gamma_software"][levels[1] - 4]
+        observed -= integrated["gamma_2"][levels[1] - 4]
     scale = integrated["sigma"] * np.prod([integrated["delta"][level] for level in levels])
     # Cells of one site share its shift.
     member = (sites == np.arange(4)[:, None]).astype(float)
