@@ -61,9 +61,10 @@ def build_model(
         With coordinates ``feature, batch, covariate``, ``direction`` of the whitened covariates, and ``obs`` in the
         textbook form. Its deterministic variables ``alpha, beta, sigma, delta`` are in feature units, ``gamma_mean,
         gamma_sd, log_delta_mean, log_delta_sd`` in units of sigma. With several batch variables, what belongs to one
-        ends in its number, ``_1`` for the first, and there are coordinates ``cell`` and ``batch_1`` and so on. Chains of the moments forms start at the
-        empirical-Bayes estimate; the textbook form has PyMC's own starting values, so that ``pm.do`` and
-        ``pm.observe`` accept it.
+        ends in its number, ``_1`` for the first, and there are coordinates ``cell`` and ``batch_1`` and so on.
+
+        Chains of the moments forms start at the empirical-Bayes estimate; the textbook form has PyMC's own starting
+        values, so that ``pm.do`` and ``pm.observe`` accept it.
 
     Raises
     ------
