@@ -26,6 +26,7 @@ __all__ = [
     "least_squares",
     "products_of_covariates",
     "shrunken",
+    "unshrunken",
 ]
 
 Shrinkage = Literal["parametric", "nonparametric", "none"]
@@ -168,7 +169,7 @@ def empirical_bayes(
     fit = least_squares(moments)
     if sva and (moments.scans < 2).any():
         mean_only = True
-    alpha, sigma, hats = _unshrunken(moments, fit, sva)
+    alpha, sigma, hats = unshrunken(moments, fit, sva)
     gamma, delta2, hyper, iterations = shrunken(hats, shrinkage, mean_only, sva)
     if moments.reference is not None:
         at = moments.levels.positions([moments.reference])[0]
@@ -214,7 +215,7 @@ def _mean_and_variance(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(values.var(ddof=1)) if len(values) > 1 else 0.0
 
 
-def _unshrunken(moments: Moments, fit: LeastSquares, sva: bool) -> tuple[np.ndarray, np.ndarray, Hats]:
+def unshrunken(moments: Moments, fit: LeastSquares, sva: bool = False) -> tuple[np.ndarray, np.ndarray, Hats]:
     """Return alpha, sigma and the levels' effects before shrinkage."""
     additive, n = fit.additive, moments.n
     holes = (n != moments.scans[:, None]).any()

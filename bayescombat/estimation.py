@@ -24,6 +24,8 @@ from bayescombat.errors import (
     check_choice,
     listing,
 )
+from bayescombat.factors import Loadings, SharedFactors, shared_factors_of
+from bayescombat.mixed import shared_empirical_bayes
 from bayescombat.moments import Moments
 from bayescombat.parameters import estimated, identify
 from bayescombat.priors import Priors
@@ -38,11 +40,13 @@ def again(attrs: Mapping[Any, Any]) -> Estimator:
     """Return the estimator whose settings stand in the attributes of a fit's tree."""
     settings = json.loads(attrs["settings"])
     if attrs["method"] == "nuts":
-        return partial(by_nuts, priors=Priors(**json.loads(attrs["priors"])), settings=Settings(**settings))
+        priors, asked = Priors(**json.loads(attrs["priors"])), attrs["shared_factors"]
+        count: SharedFactors = "auto" if asked == "auto" else int(asked)
+        return partial(by_nuts, priors=priors, settings=Settings(**settings), shared_factors=count)
     return partial(by_empirical_bayes, **settings)
 
 
-def by_nuts(moments: Moments, priors: Priors, settings: Settings) -> xr.DataTree:
+def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors: SharedFactors) -> xr.DataTree:
     """Return posterior, sampler statistics and diagnostics of the moments of estimable features."""
     from bayescombat.diagnosis import diagnose
     from bayescombat.model import build_model
@@ -50,7 +54,9 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings) -> xr.DataTree
 
     settings = settings.resolved(len(moments.features))
     _warn_of_little_data(moments)
-    sampled = sample(build_model(moments, priors), settings)
+    factors = shared_factors_of(moments, shared_factors)
+    count = 0 if factors is None else factors.count
+    sampled = sample(build_model(moments, priors, shared_factors=count), settings)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
     levels = moments.levels
@@ -68,17 +74,26 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings) -> xr.DataTree
             "diagnostics/ess_tail": found.ess_tail,
         }
     )
+    if factors is not None:
+        tree["factors"] = _loadings(factors, moments)
     tree.attrs = {
         "method": "nuts",
         "settings": json.dumps(asdict(settings)),
         "priors": json.dumps(asdict(priors)),
+        "shared_factors": shared_factors,
         "verdict": found.verdict,
         "converged": int(found.converged),
     }
     return tree
 
 
-def by_empirical_bayes(moments: Moments, shrinkage: Shrinkage, mean_only: bool, compat: str | None) -> xr.DataTree:
+def by_empirical_bayes(
+    moments: Moments,
+    shrinkage: Shrinkage,
+    mean_only: bool,
+    compat: str | None,
+    shared_factors: SharedFactors,
+) -> xr.DataTree:
     """Return the estimates from the moments of estimable features."""
     check_choice("shrinkage", shrinkage, get_args(Shrinkage))
     check_choice("compat", compat, ("sva", None))
@@ -87,11 +102,20 @@ def by_empirical_bayes(moments: Moments, shrinkage: Shrinkage, mean_only: bool, 
             f"Expected one batch variable for compat='sva', found {listing(moments.levels.active)}: sva knows one. "
             "Leave compat out, or give one variable."
         )
-    settings = {"shrinkage": shrinkage, "mean_only": mean_only, "compat": compat}
+    factors = shared_factors_of(moments, shared_factors)
+    if factors is not None and (shrinkage != "parametric" or compat):
+        raise BayesCombatError(
+            "Expected shrinkage='parametric' and no compat where features share factors, found "
+            f"shrinkage={shrinkage!r} and compat={compat!r}. Leave them or shared_factors out."
+        )
+    settings = {"shrinkage": shrinkage, "mean_only": mean_only, "compat": compat, "shared_factors": shared_factors}
     _warn_of_little_data(moments, whole_run=compat == "sva" and not mean_only)
     if len(moments.features) == 1:
         shrinkage = "none"
-    estimates = empirical_bayes(moments, shrinkage, mean_only, sva=compat == "sva")
+    if factors is None:
+        estimates = empirical_bayes(moments, shrinkage, mean_only, sva=compat == "sva")
+    else:
+        estimates = shared_empirical_bayes(moments, factors, mean_only)
     converged = bool((estimates.iterations < MOST_ITERATIONS).all())
     passes = int(estimates.iterations.max())
     verdict = f"Estimated: every fixed point stood still after at most {passes} passes."
@@ -111,7 +135,15 @@ def by_empirical_bayes(moments: Moments, shrinkage: Shrinkage, mean_only: bool, 
         "verdict": verdict,
         "converged": int(converged),
     }
+    if factors is not None:
+        tree["factors"] = _loadings(factors, moments)
     return tree
+
+
+def _loadings(factors: Loadings, moments: Moments) -> xr.DataTree:
+    attrs = {"units": "1", "long_name": "correlation of the feature's noise with the factor"}
+    coords = {"feature": list(moments.features), "factor": range(factors.count)}
+    return xr.DataTree(xr.Dataset({"loadings": (("feature", "factor"), factors.loadings, attrs)}, coords))
 
 
 def _warn_of_little_data(moments: Moments, whole_run: bool = False) -> None:

@@ -8,6 +8,7 @@ import xarray as xr
 from bayescombat.additive import Additive
 from bayescombat.empirical import Estimates
 from bayescombat.errors import DataError, listing
+from bayescombat.factors import factors_of
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments, as_moments
 from bayescombat.study import Study
@@ -33,6 +34,7 @@ DIMS = {
     "gamma_typical": ("batch_variable", "feature"),
     "delta_typical": ("batch_variable", "feature"),
     **dict.fromkeys(POPULATION, ("batch_variable",)),
+    "factor_sd": ("factor",),
 }
 ATTRS = {
     "alpha": ("feature units", "mean at the average covariates"),
@@ -52,6 +54,7 @@ ATTRS = {
     "log_delta_mean_spread": ("log sigma", "spread of log_delta_mean across batches"),
     "log_delta_sd_log_typical": ("log log sigma", "logarithm of log_delta_sd in a typical batch"),
     "log_delta_sd_spread": ("1", "spread of the logarithm of log_delta_sd across batches"),
+    "factor_sd": ("sigma", "spread of the batches along a factor that features share"),
 }
 
 
@@ -107,7 +110,7 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     >>> bool((abs((share * draws["gamma"]).sum("batch") / draws["sigma"]) < 1e-10).all())
     True
     """
-    moments = estimable(as_moments(data))
+    moments = estimable(as_moments(data, cross="noise_factor" in draws))
     draws = _ordered(draws, moments)
     parts = []
     streams = np.random.SeedSequence(seed).spawn(draws.sizes["chain"])
@@ -116,7 +119,7 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
         if "gamma" not in raw:
             raw["gamma"] = _conditional_shifts(raw, moments, np.random.default_rng(stream))
         parts.append(_constrained(raw, moments))
-    stacked = {name: np.stack([part[name] for part in parts]) for name in DIMS}
+    stacked = {name: np.stack([part[name] for part in parts]) for name in DIMS if name in parts[0]}
     leading = {"chain": draws["chain"].values, "draw": draws["draw"].values}
     return labelled(stacked, moments, leading)
 
@@ -136,7 +139,8 @@ def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
         name: [name] if name in draws else [f"{name}{suffix}" for suffix in suffixes]
         for name in (*HYPERPARAMETERS, *POPULATION)
     }
-    needed |= {name: [name] for name in ("gamma_typical", "delta_typical") if name in draws}
+    optional = ("gamma_typical", "delta_typical", "batch_factor", "noise_factor", "factor_sd")
+    needed |= {name: [name] for name in optional if name in draws}
     if "gamma" in draws:
         needed["gamma"] = ["gamma"]
     elif len(names) > 1:
@@ -170,7 +174,7 @@ def _ordered(draws: xr.Dataset, moments: Moments) -> xr.Dataset:
         )
     named = {dim: list(names) for dim, names in labels.items() if dim in draws.dims}
     order = ("chain", "draw", *of_variables, "batch", "batch_variable")
-    order += ("feature", "covariate")
+    order += ("feature", "covariate", "factor")
     return draws.sel(named).transpose(*order, ..., missing_dims="ignore")
 
 
@@ -198,12 +202,18 @@ def _conditional_shifts(raw: Mapping[str, np.ndarray], moments: Moments, rng: np
         observed -= later[:, additive.positions[:, 1:] - first.stop].sum(axis=2)
         delta = delta[:, additive.positions].prod(axis=2)
     sigma = raw["sigma"][:, None, :]
-    precision = moments.n / (sigma * delta) ** 2
+    information, expected = moments.n, raw["gamma_mean"][:, first, None]
+    if "noise_factor" in raw:
+        factors = factors_of(moments, raw["noise_factor"].shape[-1])
+        observed -= sigma * delta * (raw["noise_factor"] @ factors.loadings.T)
+        expected = expected + raw["batch_factor"] @ factors.loadings.T
+        information = 1 / factors.of_own(moments.n, moments.scans)
+    precision = information / (sigma * delta) ** 2
     weighted = precision * observed
     if additive.crossed:
         member = additive.indicator[:, first]
         precision, weighted = (np.einsum("cl,dcv->dlv", member, values) for values in (precision, weighted))
-    mean = sigma * raw["gamma_mean"][:, first, None]
+    mean = sigma * expected
     variance = (sigma * raw["gamma_sd"][:, first, None]) ** 2
     known = 1 + variance * precision
     drawn = (mean + variance * weighted) / known + np.sqrt(variance / known) * rng.standard_normal(weighted.shape)

@@ -37,6 +37,9 @@ class Priors:
         How much a batch's log scales differ between features, in the typical batch; median in log units.
     log_delta_sd_spread_median, log_delta_sd_spread_log_sd : float
         How much the logarithm of that spread differs between batches; median in log units.
+    factor_sd_median, factor_sd_log_sd : float
+        How much batches differ along a factor that the features share; median in units of sigma of a feature that is
+        all factor.
 
     Raises
     ------
@@ -65,6 +68,8 @@ class Priors:
     log_delta_sd_log_sd: float = 0.7
     log_delta_sd_spread_median: float = 0.3
     log_delta_sd_spread_log_sd: float = 0.5
+    factor_sd_median: float = 0.3
+    factor_sd_log_sd: float = 1.0
 
     def __post_init__(self) -> None:
         """Check every number."""

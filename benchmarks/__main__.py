@@ -9,7 +9,7 @@ from importlib import import_module
 
 import pandas as pd
 
-NAMES = ("parity", "speed", "mixing", "coverage", "crossed", "replicates", "unseen", "newcomers")
+NAMES = ("parity", "speed", "mixing", "coverage", "crossed", "replicates", "unseen", "newcomers", "shrunken")
 
 
 def main() -> None:

@@ -366,7 +366,7 @@ def test_file_says_how_it_was_made(nuts_fit: bc.Fit, tmp_path: Path) -> None:
 def test_file_of_empirical_bayes_says_how_it_was_made(study: bc.Study, tmp_path: Path) -> None:
     bc.fit(study, method="eb", shrinkage="nonparametric", mean_only=True).save(tmp_path / "fit.nc")
     attrs = xr.load_datatree(tmp_path / "fit.nc", engine="h5netcdf").attrs
-    expected = {"shrinkage": "nonparametric", "mean_only": True, "compat": None}
+    expected = {"shrinkage": "nonparametric", "mean_only": True, "compat": None, "shared_factors": 0}
     assert json.loads(attrs["settings"]) == expected
 
 

@@ -12,6 +12,7 @@ import pytest
 from pytensor.compile.mode import Mode
 
 import bayescombat as bc
+from bayescombat.factors import factors_of
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments
 from bayescombat.standard import standardise, starting_point
@@ -132,6 +133,48 @@ def test_integrated_form_and_conditional_draw_equal_the_joint_form(kind: str) ->
     )
 
 
+@pytest.mark.parametrize("holes", [False, True])
+def test_forms_with_shared_factors_are_one_posterior(holes: bool) -> None:
+    study = small_study((12, 7, 5, 3), features=6)
+    study = without_cells(study) if holes else study
+    options = {"shared_factors": 2}
+    integrated, joint = bc.build_model(study, **options), bc.build_model(study, cell_means="explicit", **options)
+    moments = estimable(Moments.from_study(study, cross=True))
+    factors = factors_of(moments, 2)
+    gamma, scale = pt.matrix("gamma"), integrated["sigma"] * integrated["delta"]
+    observed = moments.mean_y - integrated["alpha"]
+    observed -= ((moments.mean_x - moments.center) * integrated["beta"]).sum(axis=-1)
+    observed -= scale * pt.dot(integrated["noise_factor"], factors.loadings.T)
+    known = np.broadcast_to(moments.n > 0, moments.syy.shape)
+    own = np.where(known, 1 / np.maximum(moments.n, 1) - factors.common / moments.scans[:, None], 1)
+    information = known / (own * scale**2)
+    prior_mean = integrated["gamma_mean"][:, None] + pt.dot(integrated["batch_factor"], factors.loadings.T)
+    prior_mean = integrated["sigma"] * prior_mean
+    prior_variance = (integrated["sigma"] * integrated["gamma_sd"][:, None]) ** 2
+    precision = information + 1 / prior_variance
+    mean = (information * observed + prior_mean / prior_variance) / precision
+    conditional = ((pt.log(precision) - precision * (gamma - mean) ** 2) / 2).sum()
+    names = [variable.name for variable in integrated.value_vars]
+    assert_equal_up_to_a_constant(
+        density(integrated, conditional, (gamma,)), density(joint), random_points(joint), names
+    )
+
+
+def test_prior_draws_of_shared_factors_have_the_documented_distribution() -> None:
+    model = bc.build_model(small_study((12, 7, 5, 3), features=6), shared_factors=2)
+    names = ["factor_sd", "batch_factor", "noise_factor", "delta", "log_delta_mean", "log_delta_sd"]
+    drawn = pm.draw([model[name] for name in names], draws=3000, random_seed=1, mode=INTERPRETED)
+    value = dict(zip(names, drawn, strict=True))
+    # Scores of four batches, less their average.
+    batch = value["batch_factor"] / value["factor_sd"][:, None, :] / np.sqrt(1 - 1 / 4)
+    noise = value["noise_factor"] * np.sqrt([12, 7, 5, 3])[:, None]
+    log_delta = (np.log(value["delta"]) - value["log_delta_mean"][..., None]) / value["log_delta_sd"][..., None]
+    for z_score in (batch, noise, log_delta):
+        assert abs(z_score.mean()) < 0.05
+        assert abs(z_score.std() - 1) < 0.03
+    assert abs((batch * noise).mean()) < 0.05
+
+
 def test_prior_draws_have_the_documented_distribution() -> None:
     model = bc.build_model(small_study())
     names = ["delta", "log_delta_mean", "log_delta_sd", "gamma_sd", "gamma_sd_log_typical", "gamma_sd_spread"]
@@ -152,14 +195,14 @@ def test_prior_draws_have_the_documented_distribution() -> None:
 
 @pytest.mark.parametrize("field", PRIOR_FIELDS)
 def test_every_prior_field_changes_the_density(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = small_study(features=2)
+    study = small_study((12, 7, 5, 3), features=3)
     priors = bc.Priors()
     changed = replace(priors, **{field: 1.3 * getattr(priors, field)})
     # The start and the parametrisation lean on the priors as well: both models are given the same ones.
-    moments = estimable(Moments.from_study(study))
+    moments = estimable(Moments.from_study(study, cross=True))
     start = starting_point(standardise(moments), priors)
     monkeypatch.setattr("bayescombat.model.model.starting_point", lambda *_: start)
-    first, second = bc.build_model(study, priors), bc.build_model(study, changed)
+    first, second = (bc.build_model(moments, given, shared_factors=1) for given in (priors, changed))
     point = first.initial_point()
     logps = [model.compile_logp(mode=INTERPRETED)(point) for model in (first, second)]
     assert np.isfinite(logps).all()

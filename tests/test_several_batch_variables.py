@@ -37,9 +37,9 @@ def features() -> list[str]:
 
 @pytest.fixture(scope="module")
 def crossed_fit(table: pd.DataFrame, features: list[str]) -> bc.Fit:
-    """A fit by NUTS to 4 of the features: 2 chains of 500 draws."""
+    """A fit by NUTS to 4 of the features: 2 chains of 1,000 draws."""
     study = bc.Study.from_dataframe(table, features=features[:4], **ROLES)
-    return bc.fit(study, chains=2, tune=500, draws=500, seed=1, progress_bar=False)
+    return bc.fit(study, chains=2, tune=500, draws=1000, seed=1, progress_bar=False)
 
 
 def brute_force(study: bc.Study) -> tuple[np.ndarray, np.ndarray]:

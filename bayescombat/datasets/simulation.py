@@ -66,6 +66,9 @@ def simulate(
     log_delta_sd: float = 0.15,
     beta_sd: float = 0.3,
     site_age_sd: float = 8.0,
+    factors: int = 0,
+    factor_share: float = 0.4,
+    factor_sd: float = 1.0,
 ) -> Simulation:
     r"""Draw a study of several sites from the ComBat model.
 
@@ -100,6 +103,13 @@ def simulate(
         Spread over features of the effects of ten years of age and of sex, in units of sigma.
     site_age_sd : float
         Spread across sites of the mean age, in years. Within a site ages have a spread of 12 years.
+    factors : int
+        Factors that the features share, in their noise and in the sites' shifts. All features have positive loadings
+        on the first.
+    factor_share : float
+        Share of the noise that is the factors'.
+    factor_sd : float
+        Spread of the sites along a factor, in units of sigma.
 
     Returns
     -------
@@ -133,13 +143,16 @@ def simulate(
     sigma = 0.15 * np.exp(rng.normal(0.0, 0.3, features))
     grand_mean = rng.normal(2.5, 0.3, features)
     beta = rng.normal(0.0, beta_sd, (2, features)) * sigma / COVARIATE_UNITS[:, None]
-    gamma = _site_effects(rng, len(counts), features, gamma_mean_sd, gamma_sd) * sigma
+    gamma = _site_effects(rng, len(counts), features, gamma_mean_sd, gamma_sd)
+    loadings, shared = _loadings(seed, features, factors, factor_share)
+    gamma = (gamma + factor_sd * shared.normal(size=(len(counts), factors)) @ loadings.T) * sigma
     scale = sigma * np.exp(_site_effects(rng, len(counts), features, log_delta_mean_sd, log_delta_sd))
 
     truth = _constrained(counts / counts.sum(), grand_mean + gamma, scale)
     truth["beta"] = beta
     fixed = truth["alpha"] + (x - x.mean(axis=0)) @ beta
-    noise = truth["sigma"] * rng.normal(size=fixed.shape)
+    noise = np.sqrt(1 - (loadings**2).sum(axis=1)) * rng.normal(size=fixed.shape)
+    noise = truth["sigma"] * (noise + shared.normal(size=(len(x), factors)) @ loadings.T)
     truth["harmonized"] = fixed + noise
     y = fixed + truth["gamma"][site] + truth["delta"][site] * noise
     return _labelled(site, age, male, y, truth)
@@ -169,6 +182,15 @@ def _site_effects(rng: np.random.Generator, sites: int, features: int, mean_sd: 
     sd = typical_sd * np.exp(rng.normal(0.0, SPREAD_OF_LOG_SPREADS, (sites, 1)))
     effects: Array = mean + sd * rng.normal(size=(sites, features))
     return effects
+
+
+def _loadings(seed: int, features: int, factors: int, share: float) -> tuple[Array, np.random.Generator]:
+    """Draw loadings (feature, factor) and return them with the generator of the scores."""
+    rng = np.random.default_rng([seed, 1])
+    drawn = rng.normal(size=(features, factors))
+    drawn[:, :1] = np.abs(drawn[:, :1])
+    size = np.sqrt((drawn**2).sum(axis=1, keepdims=True))
+    return drawn * np.sqrt(share) / np.where(size > 0, size, 1), rng
 
 
 def _constrained(weights: Array, mean: Array, scale: Array) -> dict[str, Array]:

@@ -4,6 +4,7 @@ import os
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -66,6 +67,13 @@ class Contents:
     def parameters(self) -> xr.Dataset:
         """The draws (chain, draw, ...), or the empirical-Bayes estimates without those dims."""
         return self.tree["posterior" if self.method == "nuts" else "empirical_bayes"].to_dataset()
+
+    @property
+    def loadings(self) -> np.ndarray:
+        """Loadings of the modelled features on the factors that they share, (feature, factor)."""
+        if "factors" not in self.tree:
+            return np.zeros((len(self.layout.features), 0))
+        return np.asarray(self.tree["factors"]["loadings"].values)
 
     @property
     def study(self) -> Study:

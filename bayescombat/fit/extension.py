@@ -34,12 +34,15 @@ class Extension:
         Levels that the population was learned from, without those added later.
     settings : mapping
         Of the fit: the seed, or shrinkage, mean_only and compat.
+    loadings : ndarray, (feature, factor)
+        Of the features on the factors that they share.
     """
 
     parameters: xr.Dataset
     layout: Layout
     fitted: Levels
     settings: Mapping[str, Any]
+    loadings: np.ndarray
 
     def with_unseen(self, cells: Sequence[str]) -> "Extension":
         """Return this with every unknown level of the cells, drawn from the population.
@@ -131,8 +134,12 @@ class Extension:
         return Population(**scalars, batches=len(self.fitted.names[variable]))
 
     def _from_prior(self, variable: str, level: str) -> dict[str, np.ndarray]:
-        population = self._population(variable)
-        batch = from_prior(population, self.parameters.sizes["feature"], self._rng(variable, level))
+        population, rng = self._population(variable), self._rng(variable, level)
+        batch = from_prior(population, self.parameters.sizes["feature"], rng)
+        if self.loadings.shape[1]:
+            spread = self._stacked("factor_sd") * np.sqrt(1 + 1 / population.batches)
+            along = (spread * rng.standard_normal(spread.shape)) @ self.loadings.T
+            batch = replace(batch, gamma=batch.gamma + along)
         # A spread that is itself log-normal leaves 1 / delta without a mean.
         typical = np.hypot(population.log_delta_mean_spread, np.exp(population.log_delta_sd_log_typical))
         limit = MOST_SPREADS * typical[:, None]
@@ -238,4 +245,4 @@ class Extension:
             arrays[name] = (array.dims, values, array.attrs)
         coords = {name: values for name, values in self.parameters.coords.items() if name != "batch"}
         parameters = xr.Dataset(arrays, coords | {"batch": list(labels)}, self.parameters.attrs)
-        return Extension(parameters, layout, self.fitted, self.settings)
+        return replace(self, parameters=parameters, layout=layout)

@@ -161,8 +161,8 @@ class Fit(Contents):
 
         Notes
         -----
-        Given its batch, the features of a scan are modelled as independent. Where they are correlated, averages over
-        features come out surer than they are; single features do not.
+        Without shared factors the features of a scan are modelled as independent given its batch. Where they are
+        correlated, averages over features come out surer than they are; single features do not.
 
         Examples
         --------
@@ -244,6 +244,8 @@ class Fit(Contents):
         ------
         DataError
             If there are scans of batches that the fit knows, or the new scans have another design or reference.
+        BayesCombatError
+            If the features share factors.
 
         Warns
         -----
@@ -266,6 +268,11 @@ class Fit(Contents):
         (5, 3)
         """
         moments = self._moments_of(data)
+        if self.loadings.shape[1]:
+            raise BayesCombatError(
+                "Expected a fit of independent features, found one whose features share factors, which adopt does not "
+                "know yet. Use update."
+            )
         extension, new = self._extensible.adopted(moments)
         self._warn_of_constants(moments)
         tree = self.tree.copy()
@@ -294,7 +301,7 @@ class Fit(Contents):
     def _extensible(self) -> Extension:
         adopted, names = self._adopted, self.layout.levels.names
         fitted = {name: tuple(level for level in names[name] if [name, level] not in adopted) for name in names}
-        return Extension(self.parameters, self.layout, Levels(fitted), self._settings)
+        return Extension(self.parameters, self.layout, Levels(fitted), self._settings, self.loadings)
 
     def _extension(self, study: Study, unseen: Unseen) -> Extension:
         """Return the parameters with whatever batches of the study may be drawn from the prior."""
@@ -310,7 +317,7 @@ class Fit(Contents):
 
     def _moments_of(self, data: pd.DataFrame | Study | Moments) -> Moments:
         if not isinstance(data, Moments):
-            return Moments.from_study(self._study(data))
+            return Moments.from_study(self._study(data), cross=self.moments.cross is not None)
         self._check_reference(data.reference)
         check_same_design(self.moments, data)
         return data

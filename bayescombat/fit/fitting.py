@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from bayescombat.empirical import Shrinkage
 from bayescombat.errors import BayesCombatError, check_choice
 from bayescombat.estimation import Estimator, by_empirical_bayes, by_nuts
+from bayescombat.factors import SharedFactors
 from bayescombat.fit.contents import Method
 from bayescombat.fit.fitted import Fit
 from bayescombat.fit.trees import fitted_tree
@@ -34,6 +35,7 @@ def fit(
     shrinkage: Shrinkage = "parametric",
     mean_only: bool = False,
     compat: Literal["sva"] | None = None,
+    shared_factors: SharedFactors = 0,
 ) -> Fit:
     r"""Fit the hierarchical ComBat model.
 
@@ -74,6 +76,12 @@ def fit(
         to be wrong: the fixed point is iterated until it stands still; mean-only shrinks by the size of the batch
         rather than as if each had one scan; a batch of one scan does not turn the whole run mean-only.
 
+    shared_factors : int or "auto"
+        How many factors the features share, in the noise of a scan and in the effects of a batch; ``"auto"`` for as
+        many as parallel analysis finds. With none, the features of a scan are independent given its batch: then what
+        is said of averages over correlated features is too sure. For tables of some hundred features at most; moments
+        must have been made with `cross`.
+
     Returns
     -------
     Fit
@@ -107,6 +115,13 @@ def fit(
     doi:10.1093/biomet/63.3.581): every feature is fitted to the scans that it was observed in. With ``compat="sva"``
     averages are weighted and variances divided as sva does once any cell is missing.
 
+    With shared factors the noise of a scan is :math:`\varepsilon_j = L \eta_j + \text{rest}`, with loadings L of the
+    pooled correlation of residuals, plugged in, and :math:`\gamma_i / \sigma` has mean :math:`L g_i` beside that of the
+    batch, with :math:`g_{ik}` normal across batches. The batch's mean noise along the factors and :math:`g_i` are
+    sampled; that sums of squares of correlated features vary together is approximated to first order on the log scale.
+    By empirical Bayes effects are then found by generalised least squares for every batch, means and log scales alike,
+    and their spreads by expectation-maximisation. Factors are refused with several batch variables.
+
     With several batch variables :math:`\gamma_{iv}` is the sum and :math:`\delta_{iv}` the product over the levels that
     a scan has. They are fitted together, where Horng et al. (2022), doi:10.1038/s41598-022-08412-9, harmonize for one
     variable after the other; for empirical Bayes by least squares and log-linear scales, each variable's levels
@@ -124,10 +139,13 @@ def fit(
     """
     settings = Settings(draws, tune, chains, cores, seed, target_accept, progress_bar)
     _check_method(method, priors, settings, (shrinkage, mean_only, compat))
-    estimator: Estimator = partial(by_empirical_bayes, shrinkage=shrinkage, mean_only=mean_only, compat=compat)
+    estimator: Estimator = partial(
+        by_empirical_bayes, shrinkage=shrinkage, mean_only=mean_only, compat=compat, shared_factors=shared_factors
+    )
     if method == "nuts":
-        estimator = partial(by_nuts, priors=priors or Priors(), settings=settings)
-    return Fit(fitted_tree(as_moments(data), estimator, data if isinstance(data, Study) else None))
+        estimator = partial(by_nuts, priors=priors or Priors(), settings=settings, shared_factors=shared_factors)
+    moments = as_moments(data, cross=shared_factors != 0)
+    return Fit(fitted_tree(moments, estimator, data if isinstance(data, Study) else None))
 
 
 def load(path: str | os.PathLike[str]) -> Fit:

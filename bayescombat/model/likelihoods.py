@@ -6,7 +6,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayescombat.model.population import Population
+from bayescombat.model.population import Population, expected_shifts
 from bayescombat.moments import Moments
 from bayescombat.standard import Standardised, Start
 from bayescombat.study import Study
@@ -42,7 +42,7 @@ def declare_shifts(model: pm.Model, population: Population, standard: Standardis
     sigma, (first, *others) = model["sigma"], population.variables
     declared = pm.Normal(
         f"gamma{first.suffix}",
-        sigma * first.gamma_mean[:, None],
+        sigma * expected_shifts(population),
         sigma * first.gamma_sd[:, None],
         dims=(f"batch{first.suffix}", "feature"),
         initval=start.gamma[0].effect * standard.scale,
@@ -81,6 +81,8 @@ def _within(population: Population, standard: Standardised) -> tuple[Any, Any]:
     mean = standard.mean_y - population.alpha - (standard.mean_x * beta).sum(axis=-1)
     for variable in population.variables[1:]:
         mean = mean - variable.gamma[variable.place]
+    if population.shared is not None:
+        mean = mean - pt.exp(population.log_scale) * population.shared.noise
     squares = (beta[:, :, None] * beta[:, None, :]).reshape((beta.shape[0], -1))
     sxx = standard.sxx.reshape((*standard.sxx.shape[:2], -1))
     quadratic = pt.dot(sxx[:, 0], squares.T) if sxx.shape[1] == 1 else (sxx * squares).sum(axis=-1)
@@ -89,31 +91,46 @@ def _within(population: Population, standard: Standardised) -> tuple[Any, Any]:
 
 def likelihood_of_moments_given_shifts(model: pm.Model, population: Population, standard: Standardised) -> None:
     """Add the likelihood of the moments with gamma in the graph."""
-    n, first = standard.n, population.variables[0]
+    seen, first = (standard.n > 0).astype(float), population.variables[0]
     mean, ssr = _within(population, standard)
-    gamma = model["gamma"][first.place] / standard.scale
-    squares = ssr + n * (mean - gamma) ** 2
-    log_likelihood = -n * (LOG_2PI / 2 + population.log_scale) - squares * pt.exp(-2 * population.log_scale) / 2
-    pm.Potential("cells", log_likelihood, dims=_cell_dims(population))
+    noise = pt.exp(2 * population.log_scale) * _own(population, standard)
+    away = mean - model["gamma"][first.place] / standard.scale
+    between = -(LOG_2PI + pt.log(noise) + away**2 / noise) / 2
+    pm.Potential("cells", (_squares(population, standard, ssr) + between) * seen, dims=_cell_dims(population))
 
 
 def likelihood_of_moments(population: Population, standard: Standardised) -> None:
     """Add the likelihood of the moments with the first variable's shifts integrated out."""
     seen = (standard.n > 0).astype(float)
-    n = np.maximum(standard.n, 1)
     mean, ssr = _within(population, standard)
-    variance = pt.exp(2 * population.log_scale)
-    within = -(n - 1) * (LOG_2PI / 2 + population.log_scale) - ssr / (2 * variance) - np.log(n) / 2
-    noise = variance / n
+    within = _squares(population, standard, ssr)
+    noise = pt.exp(2 * population.log_scale) * _own(population, standard)
     first, sigma = population.variables[0], pt.exp(population.log_sigma)
     known, shared = seen, 0.0
     if len(population.variables) > 1:
         within, mean, noise, known, shared = _pooled(within, mean, noise, seen, first.place)
     spread = noise + (sigma * first.gamma_sd[:, None]) ** 2
-    away = mean - sigma * first.gamma_mean[:, None]
+    away = mean - sigma * expected_shifts(population)
     between = shared - (LOG_2PI + pt.log(spread) + away**2 / spread) / 2
     pm.Potential("cells", within if seen.all() else within * seen, dims=_cell_dims(population))
     pm.Potential("levels", between if known.all() else between * known, dims=(f"batch{first.suffix}", "feature"))
+
+
+def _squares(population: Population, standard: Standardised, ssr: Any) -> Any:
+    """Return the log-likelihood of the cells' residual sums of squares, (cell, feature)."""
+    n, shared = np.maximum(standard.n, 1), population.shared
+    if shared is None:
+        variance = pt.exp(2 * population.log_scale)
+        return -(n - 1) * (LOG_2PI / 2 + population.log_scale) - ssr / (2 * variance) - np.log(n) / 2
+    log_spread = population.log_scale + shared.squares
+    return shared.weight * (-(n - 1) * log_spread - ssr * pt.exp(-2 * log_spread) / 2)
+
+
+def _own(population: Population, standard: Standardised) -> np.ndarray:
+    """Return the variance of a cell's mean about its factors, in units of the squared scale, (cell, feature)."""
+    if population.shared is None:
+        return np.asarray(1 / np.maximum(standard.n, 1))
+    return np.where(standard.n > 0, population.shared.own, 1.0)
 
 
 def _cell_dims(population: Population) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import pymc as pm
 
 from bayescombat.errors import DataError, check_choice
+from bayescombat.factors import Loadings, SharedFactors, shared_factors_of
 from bayescombat.identification import estimable
 from bayescombat.model.likelihoods import (
     declare_shifts,
@@ -39,6 +40,7 @@ def build_model(
     priors: Priors | None = None,
     likelihood: Likelihood = "moments",
     cell_means: CellMeans = "integrated",
+    shared_factors: SharedFactors = 0,
 ) -> pm.Model:
     """Build the hierarchical ComBat model.
 
@@ -54,6 +56,9 @@ def build_model(
     cell_means : {"integrated", "explicit"}
         With moments, whether the means of batch × feature are integrated out (fast) or stand in the graph as
         ``gamma``. The textbook form always has them.
+    shared_factors : int or "auto"
+        With moments that hold the features' cross-products: how many factors noise and batch effects share; see
+        `bayescombat.fit`.
 
     Returns
     -------
@@ -103,12 +108,18 @@ def build_model(
             "Expected a Study for likelihood='observations', found moments, which hold no rows. "
             "Give the study, or use likelihood='moments'."
         )
-    moments = estimable(as_moments(data))
+    if likelihood == "observations" and shared_factors != 0:
+        raise DataError(
+            f"Expected no shared factors in likelihood='observations', found shared_factors={shared_factors!r}: the "
+            "textbook form has independent features. Use likelihood='moments'."
+        )
+    moments = estimable(as_moments(data, cross=shared_factors != 0))
     standard = standardise(moments)
+    factors = shared_factors_of(moments, shared_factors)
     priors = priors or Priors()
     start = starting_point(standard, priors)
-    with pm.Model(coords=_coords(moments)) as model:
-        population = declare_population(moments, priors, start)
+    with pm.Model(coords=_coords(moments, factors)) as model:
+        population = declare_population(moments, priors, start, factors)
         record_in_feature_units(population, standard)
         if likelihood == "observations" or cell_means == "explicit":
             declare_shifts(model, population, standard, start)
@@ -124,7 +135,7 @@ def build_model(
     return model
 
 
-def _coords(moments: Moments) -> dict[str, Sequence[Any]]:
+def _coords(moments: Moments, factors: Loadings | None) -> dict[str, Sequence[Any]]:
     levels = moments.levels
     coords: dict[str, Sequence[Any]] = {
         "feature": list(moments.features),
@@ -135,4 +146,6 @@ def _coords(moments: Moments) -> dict[str, Sequence[Any]]:
     if len(levels.active) > 1:
         coords |= {"cell": list(moments.batches)}
         coords |= {f"batch_{k}": list(levels.names[name]) for k, name in enumerate(levels.active, start=1)}
+    if factors is not None:
+        coords |= {"factor": range(factors.count), "axis": range(factors.of_squares.shape[1])}
     return coords

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from bayescombat.factors import Loadings
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
 from bayescombat.standard import Effects, Start
 
-__all__ = ["Population", "Variable", "declare_population"]
+__all__ = ["Population", "Variable", "declare_population", "expected_shifts"]
 
 OFF_MODE = 0.1
 
@@ -44,6 +45,40 @@ class Variable:
     log_scale: Any
 
 
+class _Hyper(NamedTuple):
+    """Of a batch variable's levels, (level,): mean and spread of the effects on their features."""
+
+    gamma_mean: Any
+    gamma_sd: Any
+    log_delta_mean: Any
+    log_delta_sd: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What the features of a batch have in common beside its means.
+
+    Parameters
+    ----------
+    effect : (batch, feature)
+        Shift of the batch along the factors, in units of sigma.
+    noise : (batch, feature)
+        What the factors of the noise add to the batch's mean, in units of its scale.
+    own : ndarray, (batch, feature)
+        Variance of the batch's mean beside the factors, in units of its squared scale.
+    squares : (batch, feature)
+        What the factors of the noise add to the logarithm of the batch's residual standard deviation.
+    weight : ndarray, (feature,)
+        How many times the degrees of freedom there are, given that.
+    """
+
+    effect: Any
+    noise: Any
+    own: np.ndarray
+    squares: Any
+    weight: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class Population:
     """The random part that every likelihood builds on, on the standardised scale; `log_scale` is (cell, feature)."""
@@ -53,9 +88,10 @@ class Population:
     log_sigma: Any
     variables: Sequence[Variable]
     log_scale: Any
+    shared: Shared | None
 
 
-def declare_population(moments: Moments, priors: Priors, start: Start) -> Population:
+def declare_population(moments: Moments, priors: Priors, start: Start, factors: Loadings | None) -> Population:
     """Declare the priors and return the random part."""
     alpha = pm.Normal("alpha_standard", 0, priors.alpha_sd, dims="feature", initval=start.alpha)
     beta = (
@@ -65,29 +101,88 @@ def declare_population(moments: Moments, priors: Priors, start: Start) -> Popula
     )
     log_sigma = pm.Normal("log_sigma_standard", 0, priors.log_sigma_sd, dims="feature", initval=start.log_sigma)
     names = moments.levels.active
+    suffixes = [""] if len(names) == 1 else [f"_{k}" for k in range(1, len(names) + 1)]
+    hypers = [_hyper(suffix, priors, start, k, factors) for k, suffix in enumerate(suffixes)]
+    shared = None if factors is None else _shared(moments, priors, factors, hypers[0])
+    if shared is not None:
+        # What all batches' squares have in common is part of sigma, as the data know it.
+        share = moments.scans / moments.scans.sum()
+        log_sigma = log_sigma - (share[:, None] * shared.squares).sum(axis=0)
     variables = []
-    for k in range(len(names)):
+    for k, suffix in enumerate(suffixes):
         place = moments.positions[:, k] - moments.positions[:, k].min()
-        suffix = "" if len(names) == 1 else f"_{k + 1}"
-        variables.append(_variable(suffix, place, priors, log_sigma, start, k))
+        variables.append(_variable(suffix, place, hypers[k], log_sigma, start, k, shared if k == 0 else None))
     log_scale = variables[0].log_scale
     if len(variables) > 1:
         log_scale = sum(variable.log_scale[variable.place] for variable in variables)
-    return Population(alpha, beta, log_sigma, variables, log_scale)
+    return Population(alpha, beta, log_sigma, variables, log_scale, shared)
 
 
-def _variable(suffix: str, place: np.ndarray, priors: Priors, log_sigma: Any, start: Start, k: int) -> Variable:
+def expected_shifts(population: Population) -> Any:
+    """Return the prior means of the first variable's shifts, in units of sigma, (level, 1 or feature)."""
+    mean = population.variables[0].gamma_mean[:, None]
+    return mean if population.shared is None else mean + population.shared.effect
+
+
+def _hyper(suffix: str, priors: Priors, start: Start, k: int, factors: Loadings | None) -> _Hyper:
+    """Declare what the effects of a batch variable's levels are drawn from."""
+    dim = f"batch{suffix}"
+    means, squares = (1.0, 1.0) if factors is None else (factors.beside_mean, factors.beside_squares)
+    gamma = _batch_priors("gamma", suffix, dim, priors, start.gamma[k], means)
+    return _Hyper(*gamma, *_batch_priors("log_delta", suffix, dim, priors, start.log_delta[k], squares))
+
+
+def _shared(moments: Moments, priors: Priors, factors: Loadings, hyper: _Hyper) -> Shared:
+    """Declare the scores of the factors: of the batch effects, and of the mean noise of the batch's scans.
+
+    The data know the sum of the two scores, and of that part of the batch's mean shift which looks like factors. It is
+    sampled, beside what tells the two apart.
+    """
+    sd = pm.LogNormal(
+        "factor_sd",
+        np.log(priors.factor_sd_median),
+        priors.factor_sd_log_sd,
+        dims="factor",
+        initval=np.full(factors.count, priors.factor_sd_median),
+    )
+    noise = 1 / moments.scans[:, None]
+    variance = sd**2 + noise
+    dims, start = ("batch", "factor"), np.full((len(noise), factors.count), OFF_MODE)
+    general = hyper.gamma_mean[:, None] * factors.of_mean
+    total = pm.Normal("factor_total", general, pt.sqrt(variance), dims=dims, initval=start) - general
+    split = pm.Normal("factor_split", dims=dims, initval=start)
+    effect = total * sd**2 / variance + split * sd * pt.sqrt(noise / variance)
+    batch = pm.Deterministic("batch_factor", effect - effect.mean(axis=0), dims=dims)
+    scans = pm.Deterministic("noise_factor", total - effect, dims=dims)
+    loadings = factors.loadings.T
+    squares, weight = _squares(moments, factors, hyper)
+    own = factors.of_own(moments.n, moments.scans)
+    return Shared(pt.dot(batch, loadings), pt.dot(scans, loadings), own, squares, weight)
+
+
+def _squares(moments: Moments, factors: Loadings, hyper: _Hyper) -> tuple[Any, np.ndarray]:
+    """Declare what the factors of the noise add to the log sums of squares, sampled as the data know it."""
+    axes = factors.of_squares
+    size, freedom = (axes**2).sum(axis=1), np.maximum(moments.scans - 1, 1)[:, None]
+    general = hyper.log_delta_mean[:, None] * factors.of_squares_mean
+    start = np.full((len(freedom), axes.shape[1]), OFF_MODE)
+    total = pm.Normal("square_total", general, np.sqrt(1 / (2 * freedom)), dims=("batch", "axis"), initval=start)
+    return pt.dot(total - general, axes.T) - size / (2 * freedom), 1 / (1 - size)
+
+
+def _variable(
+    suffix: str, place: np.ndarray, hyper: _Hyper, log_sigma: Any, start: Start, k: int, shared: Shared | None
+) -> Variable:
     """Declare the effects of one batch variable; the first one's shifts are left open."""
     shifts, scales, dim = start.gamma[k], start.log_delta[k], f"batch{suffix}"
-    gamma_mean, gamma_sd = _batch_priors("gamma", suffix, dim, priors, shifts)
-    log_delta_mean, log_delta_sd = _batch_priors("log_delta", suffix, dim, priors, scales)
     # The first variable's scales are sampled as those of its cells, which the data know.
     level, level_start = (log_sigma, start.log_sigma) if k == 0 else (0.0, 0.0)
+    known, noise = (1.0, 0.0) if shared is None else (shared.weight, shared.squares)
     log_scale = _partly_centred(
         f"log_scale{suffix}",
-        level + log_delta_mean[:, None],
-        log_delta_sd[:, None],
-        _weight(1 / scales.noise, scales.sd_low[:, None]),
+        level + noise + hyper.log_delta_mean[:, None],
+        hyper.log_delta_sd[:, None],
+        _weight(known / scales.noise, scales.sd_low[:, None]),
         level_start + scales.effect,
         (level_start + scales.mean[:, None], scales.sd[:, None]),
         (dim, "feature"),
@@ -97,14 +192,14 @@ def _variable(suffix: str, place: np.ndarray, priors: Priors, log_sigma: Any, st
         sigma = pt.exp(log_sigma)
         gamma = _partly_centred(
             f"gamma{suffix}",
-            sigma * gamma_mean[:, None],
-            sigma * gamma_sd[:, None],
+            sigma * hyper.gamma_mean[:, None],
+            sigma * hyper.gamma_sd[:, None],
             _weight(1 / shifts.noise, shifts.sd_low[:, None]),
             shifts.effect,
             (np.exp(start.log_sigma) * shifts.mean[:, None], np.exp(start.log_sigma) * shifts.sd[:, None]),
             (dim, "feature"),
         )
-    return Variable(suffix, place, gamma_mean, gamma_sd, gamma, log_scale)
+    return Variable(suffix, place, hyper.gamma_mean, hyper.gamma_sd, gamma, log_scale - noise)
 
 
 def _partly_centred(
@@ -130,7 +225,7 @@ def _weight(information: np.ndarray, sd: Any) -> np.ndarray:
     return np.asarray(information / (information + 1 / sd**2))
 
 
-def _batch_priors(name: str, suffix: str, dim: str, priors: Priors, start: Effects) -> tuple[Any, Any]:
+def _batch_priors(name: str, suffix: str, dim: str, priors: Priors, start: Effects, left: Any) -> tuple[Any, Any]:
     """Return the mean and the standard deviation of the levels' effects on their features, (level,)."""
 
     def prior(field: str) -> tuple[float, float]:
@@ -140,7 +235,7 @@ def _batch_priors(name: str, suffix: str, dim: str, priors: Priors, start: Effec
     signal = start.sd_low[:, None] ** 2
     share = signal / (signal + start.noise)
     known = 1 / (signal + start.noise)
-    mean = _batch_means(f"{name}_mean", suffix, dim, prior("mean"), known.sum(axis=1), start)
+    mean = _batch_means(f"{name}_mean", suffix, dim, prior("mean"), (known * left).sum(axis=1), start)
     information = (2 * share**2).sum(axis=1)
     sd = _batch_spreads(f"{name}_sd", suffix, dim, prior("sd"), prior("sd_spread"), information, start)
     return mean, sd

@@ -71,6 +71,11 @@ def merge(moments: Sequence[Moments | Study]) -> Moments:
 
 def check_same_design(first: Moments, other: Moments) -> None:
     """Raise a DataError if two moments cannot be merged."""
+    if (first.cross is None) != (other.cross is None):
+        raise DataError(
+            "Expected moments that all hold the features' cross-products, or none, found some of each. Make every part "
+            "in the same way: Moments.from_study(study, cross=True)."
+        )
     if first.spec != other.spec:
         differing = [
             name
@@ -88,7 +93,7 @@ def _spread(moments: Moments, batches: tuple[str, ...]) -> Moments:
     """Return the moments over more batches; those without scans have size zero."""
     place = [batches.index(label) for label in moments.batches]
     arrays: dict[str, Any] = {}
-    for name in ("scans", *ARRAYS):
+    for name in ("scans", *ARRAYS, *(() if moments.cross is None else ("cross",))):
         value = getattr(moments, name)
         arrays[name] = np.zeros((len(batches), *value.shape[1:]), dtype=value.dtype)
         arrays[name][place] = value
@@ -115,4 +120,11 @@ def _add(a: Moments, b: Moments) -> Moments:
         mean_y_low=np.where(only_b, b.mean_y_low, np.where(only_a, a.mean_y_low, mean_y_low)),
         sxy=a.sxy + b.sxy + between[..., None] * dx * dy[..., None],
         syy=a.syy + b.syy + between * dy**2,
+        cross=_cross(a, b, np.sqrt(between) * dy),
     )
+
+
+def _cross(a: Moments, b: Moments, between: np.ndarray) -> np.ndarray | None:
+    if a.cross is None or b.cross is None:
+        return None
+    return np.asarray(a.cross + b.cross + between[:, :, None] * between[:, None, :])

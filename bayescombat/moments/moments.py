@@ -18,7 +18,7 @@ import xarray as xr
 from bayescombat.batches import Levels
 from bayescombat.design import DesignSpec
 from bayescombat.errors import DataError, FileFormatError, listing
-from bayescombat.moments.sums import ARRAYS, cell_sums, joined
+from bayescombat.moments.sums import ARRAYS, cell_sums, cross_products, joined
 from bayescombat.storage import read_tree, write_tree
 from bayescombat.study import Study
 
@@ -56,6 +56,8 @@ class Moments:
         How a table becomes features and design columns.
     reference : str, optional
         The reference batch.
+    cross : ndarray, (batch, feature, feature), optional
+        Centred cross-products of the features, where they were asked for: what factors are learned from.
 
     Notes
     -----
@@ -84,10 +86,12 @@ class Moments:
     batches: tuple[str, ...]
     spec: DesignSpec
     reference: str | None = None
+    cross: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only, as views, so that the caller's own stay as they are."""
-        for name in ("scans", *ARRAYS):
+        held = () if self.cross is None else ("cross",)
+        for name in ("scans", *ARRAYS, *held):
             view = getattr(self, name).view()
             view.flags.writeable = False
             object.__setattr__(self, name, view)
@@ -137,20 +141,31 @@ class Moments:
         return np.asarray((self.syy[rows] == 0).all(axis=0) & (highest <= lowest))
 
     @classmethod
-    def from_study(cls, study: Study) -> Self:
-        """Return the moments of a study, in one pass over its rows."""
+    def from_study(cls, study: Study, cross: bool = False) -> Self:
+        """Return the moments of a study, in one pass over its rows.
+
+        Parameters
+        ----------
+        study : Study
+            The rows.
+        cross : bool
+            Whether to keep the features' cross-products too, features × features numbers for every batch. Without them
+            the features of a scan are modelled as independent.
+        """
         y = study.transformed
         rows = [np.flatnonzero(study.codes == i) for i in range(len(study.batches))]
         sums = joined([cell_sums(y[r], study.x[r]) for r in rows])
         scans = np.array([len(r) for r in rows])
-        return cls(scans, **sums, batches=study.batches, spec=study.spec, reference=study.reference)
+        products = np.stack([cross_products(y[r]) for r in rows]) if cross else None
+        return cls(scans, **sums, batches=study.batches, spec=study.spec, reference=study.reference, cross=products)
 
     def select(self, keep: np.ndarray) -> Self:
         """Return the moments of the features where `keep` (feature,) is true."""
         names = tuple(np.array(self.features, dtype=object)[keep])
         spread = ("mean_y", "mean_y_low", "sxy", "syy") if self.n.shape[1] == 1 else ARRAYS
         arrays: dict[str, Any] = {name: np.ascontiguousarray(getattr(self, name)[:, keep]) for name in spread}
-        return replace(self, **arrays, spec=replace(self.spec, features=names))
+        cross = None if self.cross is None else np.ascontiguousarray(self.cross[:, keep][:, :, keep])
+        return replace(self, **arrays, spec=replace(self.spec, features=names), cross=cross)
 
     def to_dataset(self) -> xr.Dataset:
         """Return the moments as a labelled Dataset, dims batch, feature, covariate and covariate_other."""
@@ -176,6 +191,9 @@ class Moments:
             "covariate": covariates,
             "covariate_other": covariates,
         }
+        if self.cross is not None:
+            dims["cross"], values["cross"] = ("batch", "feature", "feature_other"), self.cross
+            coords["feature_other"] = list(self.features)
         attrs = {"design": self.spec.to_json()}
         if self.reference is not None:
             attrs["reference"] = self.reference
@@ -193,6 +211,7 @@ class Moments:
             batches=tuple(str(label) for label in data["batch"].values),
             spec=DesignSpec.from_json(data.attrs["design"]),
             reference=data.attrs.get("reference"),
+            cross=np.array(data["cross"].values, dtype=float) if "cross" in data else None,
         )
 
     def save(self, path: str | os.PathLike[str], min_scans: int = MIN_SCANS) -> None:
@@ -218,7 +237,8 @@ class Moments:
         plainest disclosure, no more. From the moments follow the values of all scans of a batch, where the covariates
         are known, once it has little more scans than design columns; the only scan of a category in a batch of any
         size; the covariates of a scan that alone lacks a feature; and, from files with and without a scan, that scan.
-        So `min_scans` should be well above the number of design columns.
+        So `min_scans` should be well above the number of design columns. The features' cross-products, if kept, tell
+        more.
         """
         fewest = np.where(self.n > 0, self.n, np.inf).min(axis=1)
         small = np.minimum(fewest, self.scans) < min_scans
@@ -253,12 +273,12 @@ class Moments:
         return moments
 
 
-def as_moments(data: Study | Moments) -> Moments:
-    """Return the moments of a study, or moments as they are."""
+def as_moments(data: Study | Moments, cross: bool = False) -> Moments:
+    """Return the moments of a study, with cross-products if asked for, or moments as they are."""
     if isinstance(data, Moments):
         return data
     if isinstance(data, Study):
-        return Moments.from_study(data)
+        return Moments.from_study(data, cross)
     raise DataError(
         f"Expected a Study or Moments, found {type(data).__name__}. "
         "Make a study first: bayescombat.Study.from_dataframe(table, batch=..., covariates=...); "

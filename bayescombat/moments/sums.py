@@ -6,7 +6,7 @@ added feature nor the tables of other sites change them.
 
 import numpy as np
 
-__all__ = ["ARRAYS", "cell_sums", "exact_sum", "joined"]
+__all__ = ["ARRAYS", "cell_sums", "cross_products", "exact_sum", "joined"]
 
 ARRAYS = ("n", "mean_x", "sxx", "mean_y", "mean_y_low", "sxy", "syy")
 
@@ -40,6 +40,16 @@ def cell_sums(y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
         "syy": (dy * dy).sum(axis=0),
     }
     return sums if whole else sums | _of_observed(seen, mean_x, dx, sums["sxx"])
+
+
+def cross_products(y: np.ndarray) -> np.ndarray:
+    """Return the centred cross-products of one batch's features (feature, feature_other), over what is observed.
+
+    Where cells are missing, features are measured from their own means, and the scans that lack one of two add nothing.
+    """
+    seen = ~np.isnan(y)
+    _, _, dy = _centred(y) if seen.all() else _centred(y, seen)
+    return _products(dy, dy)
 
 
 def joined(cells: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

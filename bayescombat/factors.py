@@ -1,0 +1,209 @@
+"""Common factors of the features: from the moments' cross-products to loadings. Arrays only.
+
+The residuals of one scan are correlated. Their within-batch correlation is taken for ``L L' + diag(unique)`` with few
+columns of loadings L, found by principal-axis factoring; how many, by parallel analysis (Horn 1965,
+doi:10.1007/BF02289447).
+"""
+
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Literal
+
+import numpy as np
+
+from bayescombat.empirical import empirical_bayes, least_squares
+from bayescombat.errors import BayesCombatError, listing
+from bayescombat.moments import Moments
+
+__all__ = ["Loadings", "SharedFactors", "factors_of", "shared_factors_of"]
+
+type SharedFactors = int | Literal["auto"]
+
+FEWEST_FEATURES = 10
+
+MOST_FACTORS = 10
+LARGEST_COMMUNALITY = 0.95
+MOST_OF_SQUARES = 0.9
+REPLICATES = 20
+QUANTILE = 0.95
+PASSES = 100
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Loadings:
+    """What the features of a scan share.
+
+    Parameters
+    ----------
+    loadings : ndarray, (feature, factor)
+        Correlations of the features with the factors.
+    """
+
+    loadings: np.ndarray
+
+    @property
+    def common(self) -> np.ndarray:
+        """Share of a feature's variance that the factors explain, (feature,)."""
+        return np.asarray((self.loadings**2).sum(axis=1))
+
+    @property
+    def of_squares(self) -> np.ndarray:
+        """Loadings of the log sums of squares, whose correlations are the squares of the features', (feature, axis).
+
+        The axes that explain most of what the factors do to them.
+        """
+        features = len(self.loadings)
+        pairs = (self.loadings[:, :, None] * self.loadings[:, None, :]).reshape(features, -1)
+        left, size, _ = np.linalg.svd(pairs, full_matrices=False)
+        share = np.cumsum(size**2) / (size**2).sum()
+        return np.asarray((left * size)[:, : int(np.searchsorted(share, MOST_OF_SQUARES)) + 1])
+
+    @property
+    def of_mean(self) -> np.ndarray:
+        """Scores that come closest to a shift that is the same for all features, (factor,)."""
+        return _closest(self.loadings, 1 - self.common)
+
+    @property
+    def beside_mean(self) -> np.ndarray:
+        """Share of such a shift that is not along the factors, (feature,)."""
+        return np.asarray((1 - self.loadings @ self.of_mean) ** 2)
+
+    @property
+    def of_squares_mean(self) -> np.ndarray:
+        """Scores that come closest to a scale that is the same for all features, (axis,)."""
+        return _closest(self.of_squares, 1 - (self.of_squares**2).sum(axis=1))
+
+    @property
+    def beside_squares(self) -> np.ndarray:
+        """Share of such a scale that is not along the axes, (feature,)."""
+        return np.asarray((1 - self.of_squares @ self.of_squares_mean) ** 2)
+
+    def of_own(self, n: np.ndarray, scans: np.ndarray) -> np.ndarray:
+        """Return the variance of a mean beside the factors, in units of the residual variance, (batch, feature).
+
+        Where cells are missing, features share the noise of their means as far as all scans of the batch do. It is
+        infinite where nothing was observed.
+        """
+        mean = np.divide(1.0, n, out=np.full(n.shape, np.inf), where=n > 0)
+        return np.asarray(mean - self.common / np.maximum(scans, 1)[:, None])
+
+    @property
+    def count(self) -> int:
+        """How many factors there are."""
+        return int(self.loadings.shape[1])
+
+
+def _closest(loadings: np.ndarray, unique: np.ndarray) -> np.ndarray:
+    weighted = loadings / unique[:, None]
+    return np.asarray(np.linalg.solve(weighted.T @ loadings, weighted.sum(axis=0)))
+
+
+def shared_factors_of(moments: Moments, asked: SharedFactors) -> Loadings | None:
+    """Return the factors that a model is to have, or None for none.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of estimable features.
+    asked : int or "auto"
+        How many; "auto" for as many as parallel analysis finds, none where there are too few features for it.
+
+    Raises
+    ------
+    BayesCombatError
+        If there cannot be as many.
+    """
+    auto = asked == "auto"
+    if not auto and (isinstance(asked, bool) or not isinstance(asked, Integral) or asked < 0):
+        raise BayesCombatError(
+            f"Expected shared_factors to be 'auto' or a whole number of at least 0, found {asked!r}."
+        )
+    if asked == 0 or (auto and len(moments.features) < FEWEST_FEATURES):
+        return None
+    if len(moments.levels.active) > 1:
+        raise BayesCombatError(
+            f"Expected one batch variable where features share factors, found {listing(moments.levels.active)}. "
+            "Leave shared_factors out."
+        )
+    if moments.cross is None:
+        raise BayesCombatError(
+            "Expected moments with the cross-products of the features, which factors are learned from, found moments "
+            "without. Make them by Moments.from_study(study, cross=True)."
+        )
+    if not auto and not 3 * int(asked) <= len(moments.features):
+        raise BayesCombatError(
+            f"Expected at least three features for every shared factor, found {len(moments.features)} for {asked}."
+        )
+    found = factors_of(moments, None if auto else int(asked))
+    return found if found.count else None
+
+
+def factors_of(moments: Moments, count: int | None = None) -> Loadings:
+    """Return the factors of features whose cross-products the moments hold.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of estimable features, with `cross`.
+    count : int, optional
+        How many; by default as many as explain more than they would if the features were independent.
+    """
+    correlation, freedom = _correlation(moments)
+    if count is None:
+        count = min(MOST_FACTORS, _parallel(correlation, freedom))
+    return Loadings(_principal_axes(correlation, count))
+
+
+def _correlation(moments: Moments) -> tuple[np.ndarray, int]:
+    """Return the pooled correlation of residuals in units of each batch's own scale, and their degrees of freedom."""
+    assert moments.cross is not None
+    fit, estimates = least_squares(moments), empirical_bayes(replace(moments, reference=None))
+    beta, sxx = fit.beta, moments.sxx.mean(axis=1)
+    explained = np.einsum("bvp,wp->bvw", moments.sxy, beta)
+    products = moments.cross - explained - explained.swapaxes(1, 2)
+    products += np.einsum("vp,bpq,wq->bvw", beta, sxx, beta, optimize=True)
+    scale = 1 / (estimates.sigma * estimates.delta[moments.positions].prod(axis=1))
+    pooled = np.einsum("bvw,bv,bw->vw", products, scale, scale, optimize=True)
+    spread = np.sqrt(np.diagonal(pooled))
+    n = moments.n.sum(axis=0) * np.ones(len(moments.features))
+    # Pairs of features are observed together in fewer scans than either.
+    correlation = pooled / np.outer(spread, spread) * moments.scans.sum() / np.sqrt(np.outer(n, n))
+    np.fill_diagonal(correlation, 1.0)
+    groups = len(estimates.gamma) - moments.positions.shape[1] + 1
+    return correlation, max(2, int(n.min()) - groups - len(moments.covariates))
+
+
+def _parallel(correlation: np.ndarray, freedom: int) -> int:
+    """Return how many eigenvalues exceed those of as many independent features."""
+    rng, features = np.random.default_rng(0), len(correlation)
+    null = []
+    for _ in range(REPLICATES):
+        root = np.tril(rng.standard_normal((features, min(features, freedom))), -1)
+        root[np.diag_indices(root.shape[1])] = np.sqrt(rng.chisquare(freedom - np.arange(root.shape[1])))
+        root /= np.sqrt((root**2).sum(axis=1, keepdims=True))
+        null.append(np.linalg.svd(root, compute_uv=False) ** 2)
+    limit = np.quantile(null, QUANTILE, axis=0)
+    found = np.linalg.eigvalsh(correlation)[::-1][: len(limit)]
+    below = found <= limit
+    return int(np.argmax(below)) if below.any() else len(found)
+
+
+def _principal_axes(correlation: np.ndarray, count: int) -> np.ndarray:
+    """Return the loadings (feature, factor) of iterated principal-axis factoring."""
+    reduced = correlation.copy()
+    off = np.abs(correlation - np.eye(len(correlation)))
+    common, loadings = off.max(axis=1), np.zeros((len(correlation), 0))
+    for _ in range(PASSES if count else 0):
+        np.fill_diagonal(reduced, common)
+        values, vectors = np.linalg.eigh(reduced)
+        loadings = vectors[:, ::-1][:, :count] * np.sqrt(np.maximum(values[::-1][:count], 0))
+        found = np.minimum((loadings**2).sum(axis=1), LARGEST_COMMUNALITY)
+        moved = np.abs(found - common).max()
+        common = found
+        if moved <= TOLERANCE:
+            break
+    size = (loadings**2).sum(axis=1, keepdims=True)
+    loadings = loadings * np.sqrt(np.minimum(1, LARGEST_COMMUNALITY / np.maximum(size, LARGEST_COMMUNALITY)))
+    # A sign that does not hang on the eigenvectors' own.
+    return np.asarray(loadings * np.where(loadings.sum(axis=0) < 0, -1.0, 1.0))

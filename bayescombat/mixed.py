@@ -1,0 +1,187 @@
+"""Empirical Bayes where features share factors: generalised least squares per batch. Arrays only.
+
+Estimates of a batch's effects on its features, shifts or log scales, are taken for
+
+    estimate_v = mean + site_v' g + effect_v + noise_v' f + error_v
+
+with scores g and f, and ``mean``, ``g`` and ``effect`` normal across batches and features, f standard normal.  Given
+the spreads everything is linear and normal; the spreads are found by expectation-maximisation (Dempster, Laird and
+Rubin 1977, doi:10.1111/j.2517-6161.1977.tb01600.x).
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
+
+import numpy as np
+from scipy.special import digamma, polygamma
+
+from bayescombat.empirical import MOST_ITERATIONS, Estimates, least_squares, unshrunken
+from bayescombat.factors import Loadings
+from bayescombat.moments import Moments
+
+__all__ = ["Mixed", "mixed", "shared_empirical_bayes"]
+
+MOST_PASSES = 2000
+TOLERANCE = 1e-4
+TYPICAL_SHIFTS = 0.1
+TYPICAL_LOG_SCALES = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Mixed:
+    """What estimates say of the effects.
+
+    Parameters
+    ----------
+    effect : ndarray, (batch, feature)
+        Expected effects.
+    mean : ndarray, (batch,)
+        Expected mean over the features, beside the factors.
+    sd : ndarray, (batch,)
+        Spread of the effects over the features, beside the factors.
+    spread : ndarray, (1 + factor,)
+        Spread of the batches: of their means, and along the factors.
+    passes : int
+        Of the expectation-maximisation.
+    """
+
+    effect: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    spread: np.ndarray
+    passes: int
+
+
+def shared_empirical_bayes(moments: Moments, factors: Loadings, mean_only: bool = False) -> Estimates:
+    """Return the empirical-Bayes estimates of features that share factors.
+
+    Log scales first, then the shifts given these; each feature by all that the batch's other features say of it.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of features that vary within every batch, of one batch variable.
+    factors : Loadings
+        What the features share.
+    mean_only : bool
+        Shift only: delta is one.
+    """
+    fit = least_squares(moments)
+    # A reference batch is shrunken as the others are, and then measured from.
+    alpha, sigma, hats = unshrunken(replace(moments, reference=None), fit)
+    n = np.broadcast_to(hats.n, hats.gamma.shape)
+    scales = _no_scales(n) if mean_only else _log_scales(hats.delta2, n, factors)
+    delta = np.exp(scales.effect)
+    own = delta**2 * factors.of_own(n, moments.scans)
+    noise = (delta / np.sqrt(np.maximum(moments.scans, 1))[:, None])[..., None] * factors.loadings
+    shifts = mixed(hats.gamma, own, factors.loadings, noise, TYPICAL_SHIFTS)
+    gamma = shifts.effect
+    if moments.reference is not None:
+        at = moments.batches.index(moments.reference)
+        alpha, gamma = alpha + sigma * gamma[at], gamma - gamma[at]
+        sigma, gamma, delta = sigma * delta[at], gamma / delta[at], delta / delta[at]
+    hyper = {
+        "gamma_mean": shifts.mean,
+        "gamma_sd": shifts.sd,
+        "log_delta_mean": scales.mean,
+        "log_delta_sd": scales.sd,
+    }
+    passes = max(shifts.passes, scales.passes)
+    iterations = np.full(len(gamma), MOST_ITERATIONS if passes == MOST_PASSES else passes)
+    return Estimates(alpha, fit.beta, sigma, sigma * gamma, delta, hyper, iterations)
+
+
+def _no_scales(n: np.ndarray) -> Mixed:
+    zero = np.zeros(len(n))
+    return Mixed(np.zeros(n.shape), zero, zero, np.zeros(0), 0)
+
+
+def _log_scales(delta2: np.ndarray, n: np.ndarray, factors: Loadings) -> Mixed:
+    told = (n >= 2) & np.isfinite(delta2)
+    half = np.where(told, n - 1, 1) / 2
+    estimate = np.where(told, np.log(np.where(told, delta2, 1) * half) - digamma(half), 0.0) / 2
+    variance = polygamma(1, half) / 4
+    axes = factors.of_squares
+    own = np.where(told, variance * (1 - (axes**2).sum(axis=1)), np.inf)
+    noise = np.where(told, np.sqrt(variance), 0.0)[..., None] * axes
+    return mixed(estimate, own, np.zeros((len(axes), 0)), noise, TYPICAL_LOG_SCALES)
+
+
+def mixed(estimate: np.ndarray, variance: np.ndarray, site: np.ndarray, noise: np.ndarray, typical: float) -> Mixed:
+    """Estimate effects of batches on features.
+
+    Parameters
+    ----------
+    estimate : ndarray, (batch, feature)
+        Unshrunken estimates; nothing is read where their variance is infinite.
+    variance : ndarray, (batch, feature)
+        Of their errors beside what the noise factors explain.
+    site : ndarray, (feature, factor)
+        Loadings of the effects.
+    noise : ndarray, (batch, feature, score)
+        Loadings of the errors.
+    typical : float
+        Expected beforehand of every variance across features or batches, with the weight of one of them.
+    """
+    data = _Data.of(estimate, variance, site, noise)
+    told = data.known.any(axis=1)
+    spread, sd2 = np.full(data.count, typical), np.full(len(estimate), typical)
+    passes, moved = 0, np.inf
+    while moved > TOLERANCE and passes < MOST_PASSES:
+        passes += 1
+        found = _expected(data, spread, sd2)
+        # One more feature, and one more batch, as expected beforehand keep spreads off zero.
+        seen = data.known.sum(axis=1)
+        new_sd2 = (found.squares.sum(axis=1, where=data.known) + typical) / (seen + 1)
+        new_sd2 = np.where(told, new_sd2, new_sd2.mean(where=told))
+        new_spread = (found.scores2[told, : data.count].sum(axis=0) + typical) / (told.sum() + 1)
+        moved = max(np.abs(np.log(new_sd2 / sd2)).max(), np.abs(np.log(new_spread / spread)).max())
+        spread, sd2 = new_spread, new_sd2
+    found = _expected(data, spread, sd2)
+    return Mixed(found.effect, found.scores[:, 0], np.sqrt(sd2), np.sqrt(spread), passes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """Estimates (batch, feature), zero where not known, their variances, and all loadings (batch, feature, score).
+
+    The first `count` scores are those of the effects.
+    """
+
+    estimate: np.ndarray
+    variance: np.ndarray
+    known: np.ndarray
+    design: np.ndarray
+    count: int
+
+    @classmethod
+    def of(cls, estimate: np.ndarray, variance: np.ndarray, site: np.ndarray, noise: np.ndarray) -> Self:
+        known = np.isfinite(variance)
+        shared = np.concatenate([np.ones((len(site), 1)), site], axis=1)
+        design = np.concatenate([np.broadcast_to(shared, (len(estimate), *shared.shape)), noise], axis=2)
+        return cls(np.where(known, estimate, 0.0), variance, known, design, shared.shape[1])
+
+
+class _Expected(NamedTuple):
+    """Given the spreads: scores (batch, score) and their squares; effects and squares of what is beside the scores."""
+
+    scores: np.ndarray
+    scores2: np.ndarray
+    effect: np.ndarray
+    squares: np.ndarray
+
+
+def _expected(data: _Data, spread: np.ndarray, sd2: np.ndarray) -> _Expected:
+    weight = 1 / (sd2[:, None] + data.variance)
+    weighted = data.design * weight[..., None]
+    precision = weighted.swapaxes(1, 2) @ data.design
+    diagonal = np.arange(data.design.shape[2])
+    precision[:, diagonal, diagonal] += np.concatenate([1 / spread, np.ones(len(diagonal) - len(spread))])
+    covariance = np.linalg.inv(precision)
+    scores = (covariance @ (weighted.swapaxes(1, 2) @ data.estimate[..., None]))[..., 0]
+    rest = data.estimate - (data.design @ scores[..., None])[..., 0]
+    unsure = ((data.design @ covariance) * data.design).sum(axis=2)
+    share = sd2[:, None] * weight
+    squares = share**2 * (rest**2 + unsure) + sd2[:, None] * (1 - share)
+    along = (data.design[:, :, : data.count] @ scores[:, : data.count, None])[..., 0]
+    return _Expected(scores, scores**2 + covariance[:, diagonal, diagonal], along + share * rest, squares)

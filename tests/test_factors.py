@@ -1,0 +1,265 @@
+"""Features that share factors: their cross-products, how many factors there are, what both estimators make of them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayescombat as bc
+from bayescombat.errors import BayesCombatError, DataError
+from bayescombat.factors import factors_of
+from bayescombat.identification import estimable
+from bayescombat.mixed import mixed
+from bayescombat.moments import Moments
+
+SCANS = (40, 35, 30, 25, 20, 15, 10, 3)
+
+
+def study_of(simulation: bc.datasets.Simulation, **roles: object) -> bc.Study:
+    roles = {"batch": "site", "covariates": "age + sex", "features": simulation.features} | roles
+    return bc.Study.from_dataframe(simulation.table, **roles)
+
+
+@pytest.fixture(scope="module")
+def simulation() -> bc.datasets.Simulation:
+    return bc.datasets.simulate(SCANS, features=24, seed=4, factors=2, factor_share=0.5)
+
+
+@pytest.fixture(scope="module")
+def study(simulation: bc.datasets.Simulation) -> bc.Study:
+    return study_of(simulation)
+
+
+@pytest.fixture(scope="module")
+def moments(study: bc.Study) -> Moments:
+    return Moments.from_study(study, cross=True)
+
+
+@pytest.fixture(scope="module")
+def sampled(study: bc.Study) -> bc.Fit:
+    """A fit by NUTS with two shared factors: 2 chains of 1,000 draws."""
+    return bc.fit(study, chains=2, tune=700, draws=1000, seed=1, progress_bar=False, shared_factors=2)
+
+
+# ---------------------------------------------------------------- cross-products
+
+
+def test_cross_products_are_those_of_centred_features(study: bc.Study, moments: Moments) -> None:
+    for i in range(len(study.batches)):
+        rows = study.y[study.codes == i]
+        centred = rows - rows.mean(axis=0)
+        np.testing.assert_allclose(moments.cross[i], centred.T @ centred, atol=1e-12)
+
+
+def test_cross_products_of_parts_merge_to_those_of_the_whole(study: bc.Study, moments: Moments) -> None:
+    odd = np.arange(len(study.codes)) % 2 == 1
+    table = pd.DataFrame(study.y, columns=list(study.features)).assign(
+        site=np.array(study.batches)[study.codes], age=study.x[:, 0], sex=np.where(study.x[:, 1] == 1, "M", "F")
+    )
+    parts = [Moments.from_study(bc.Study.from_design(table[rows], study.spec), cross=True) for rows in (odd, ~odd)]
+    np.testing.assert_allclose(bc.merge(parts).cross, moments.cross, atol=1e-10)
+
+
+def test_cross_products_come_back_from_a_file(moments: Moments, tmp_path: Path) -> None:
+    moments.save(tmp_path / "moments.nc", min_scans=1)
+    assert (bc.Moments.load(tmp_path / "moments.nc").cross == moments.cross).all()
+
+
+def test_moments_with_and_without_cross_products_do_not_merge(study: bc.Study, moments: Moments) -> None:
+    with pytest.raises(DataError, match="all hold the features' cross-products, or none"):
+        bc.merge([moments, Moments.from_study(study)])
+
+
+# ---------------------------------------------------------------- loadings
+
+
+def test_factors_are_found_where_they_are() -> None:
+    simulation = bc.datasets.simulate((400, 300, 300), features=20, seed=2, factors=2, factor_share=0.5)
+    found = factors_of(estimable(Moments.from_study(study_of(simulation), cross=True)))
+    drawn = np.random.default_rng([2, 1]).normal(size=(20, 2))
+    drawn[:, 0] = np.abs(drawn[:, 0])
+    truth = drawn * np.sqrt(0.5) / np.sqrt((drawn**2).sum(axis=1, keepdims=True))
+    assert found.count == 2
+    np.testing.assert_allclose(found.loadings @ found.loadings.T, truth @ truth.T, atol=0.12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_independent_features_have_no_factors(seed: int) -> None:
+    simulation = bc.datasets.simulate((60, 40, 30), features=30, seed=seed)
+    assert factors_of(estimable(Moments.from_study(study_of(simulation), cross=True))).count == 0
+
+
+def test_factors_are_the_same_where_a_tenth_of_the_cells_is_missing(study: bc.Study, moments: Moments) -> None:
+    y = study.y.copy()
+    y[np.random.default_rng(0).random(y.shape) < 0.1] = np.nan
+    holed = factors_of(estimable(Moments.from_study(replace(study, y=y), cross=True)), 2).loadings
+    whole = factors_of(estimable(moments), 2).loadings
+    assert np.abs(holed @ holed.T - whole @ whole.T).max() < 0.2
+
+
+# ---------------------------------------------------------------- empirical Bayes
+
+
+@pytest.fixture(scope="module")
+def problem() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    batches, features = 6, 9
+    return {
+        "estimate": rng.normal(size=(batches, features)),
+        "variance": rng.uniform(0.05, 0.3, (batches, features)),
+        "site": rng.normal(size=(features, 2)) / 2,
+        "noise": rng.normal(size=(batches, features, 2)) / 4,
+    }
+
+
+def test_effects_are_those_of_the_normal_distribution_of_everything(problem: dict[str, np.ndarray]) -> None:
+    found = mixed(**problem, typical=0.1)
+    shared = np.column_stack([np.ones(9), problem["site"]])
+    for i in range(6):
+        effect = shared @ np.diag(found.spread**2) @ shared.T + found.sd[i] ** 2 * np.eye(9)
+        noise = np.diag(problem["variance"][i]) + problem["noise"][i] @ problem["noise"][i].T
+        expected = effect @ np.linalg.solve(effect + noise, problem["estimate"][i])
+        np.testing.assert_allclose(found.effect[i], expected, atol=1e-10)
+
+
+def test_what_is_not_known_follows_from_the_other_features(problem: dict[str, np.ndarray]) -> None:
+    variance = problem["variance"].copy()
+    variance[2, 4] = np.inf
+    changed = problem["estimate"].copy()
+    changed[2, 4] = 1e6
+    one = mixed(**(problem | {"variance": variance}), typical=0.1)
+    other = mixed(**(problem | {"variance": variance, "estimate": changed}), typical=0.1)
+    assert (one.effect == other.effect).all()
+    assert one.effect[2, 4] != 0
+
+
+def test_spreads_are_found_where_they_are_known() -> None:
+    rng = np.random.default_rng(5)
+    site = rng.normal(size=(60, 1))
+    effect = rng.normal(0, 0.5, (400, 1)) + 0.8 * rng.normal(size=(400, 1)) @ site.T + rng.normal(0, 0.3, (400, 60))
+    noise = np.broadcast_to(0.4 * np.ones((60, 1)), (400, 60, 1))
+    estimate = effect + (noise @ rng.normal(size=(400, 1, 1)))[..., 0] + rng.normal(0, 0.2, effect.shape)
+    found = mixed(estimate, np.full(effect.shape, 0.04), site, noise, typical=0.1)
+    np.testing.assert_allclose(found.sd.mean(), 0.3, atol=0.02)
+    np.testing.assert_allclose(found.spread[1], 0.8, atol=0.08)
+
+
+def test_shared_factors_bring_small_sites_closer_to_the_truth() -> None:
+    errors = {0: [], 2: []}
+    for seed in range(10):
+        simulation = bc.datasets.simulate(
+            SCANS, features=40, seed=seed, factors=2, factor_share=0.5, factor_sd=0.1, site_age_sd=2.0
+        )
+        truth = simulation.truth["gamma"].sel(batch="site_08") / simulation.truth["sigma"]
+        for count, found in errors.items():
+            parameters = bc.fit(study_of(simulation, covariates=None), method="eb", shared_factors=count).parameters
+            away = parameters["gamma"].sel(batch="site_08") / simulation.truth["sigma"] - truth
+            found.append(float((away**2).mean()))
+    assert np.mean(errors[2]) < 0.85 * np.mean(errors[0])
+
+
+def test_a_reference_batch_does_not_move(simulation: bc.datasets.Simulation) -> None:
+    study = study_of(simulation, reference="site_02")
+    fit = bc.fit(study, method="eb", shared_factors=2)
+    here = fit.parameters.sel(batch="site_02")
+    assert (here["gamma"] == 0).all() and (here["delta"] == 1).all()
+    pooled = bc.fit(study_of(simulation), method="eb", shared_factors=2)
+    moved = pooled.harmonize(simulation.table, target="site_02")["mean"]
+    np.testing.assert_allclose(fit.harmonized["mean"], moved, atol=1e-10)
+
+
+def test_mean_only_leaves_scales(study: bc.Study) -> None:
+    assert (bc.fit(study, method="eb", mean_only=True, shared_factors=2).parameters["delta"] == 1).all()
+
+
+def test_update_of_shared_factors_equals_fitting_everything_at_once(
+    simulation: bc.datasets.Simulation, study: bc.Study
+) -> None:
+    rows = simulation.table["site"] == "site_05"
+    old = bc.Study.from_dataframe(
+        simulation.table[~rows], batch="site", covariates="age + sex", features=simulation.features
+    )
+    updated = bc.fit(old, method="eb", shared_factors="auto").update(simulation.table[rows])
+    whole = bc.fit(study, method="eb", shared_factors="auto")
+    assert updated.loadings.shape == whole.loadings.shape
+    for name in ("alpha", "gamma", "delta"):
+        np.testing.assert_allclose(updated.parameters[name], whole.parameters[name], atol=1e-10)
+
+
+def test_auto_without_factors_is_the_fit_of_independent_features() -> None:
+    study = study_of(bc.datasets.simulate((30, 20, 10), features=15, seed=1))
+    one, other = (bc.fit(study, method="eb", shared_factors=count).parameters for count in ("auto", 0))
+    assert one.identical(other)
+
+
+# ---------------------------------------------------------------- full Bayes
+
+
+def test_a_fit_with_shared_factors_holds_loadings_and_their_spreads(sampled: bc.Fit, tmp_path: Path) -> None:
+    sampled.save(tmp_path / "fit.nc")
+    again = bc.load(tmp_path / "fit.nc")
+    assert again.loadings.shape == (24, 2)
+    assert again.parameters["factor_sd"].dims == ("chain", "draw", "factor")
+    assert (again.harmonized["mean"].values == sampled.harmonized["mean"].values).all()
+
+
+def test_averages_over_features_are_as_unsure_as_the_factors_make_them(sampled: bc.Fit) -> None:
+    shift = (sampled.parameters["gamma"] / sampled.parameters["sigma"]).sel(batch="site_08")
+    over = ("chain", "draw")
+    if_independent = float((shift.var(over).sum() / shift.sizes["feature"] ** 2) ** 0.5)
+    assert float(shift.mean("feature").std(over)) > 2 * if_independent
+
+
+def test_an_unseen_batch_varies_along_the_factors(sampled: bc.Fit, simulation: bc.datasets.Simulation) -> None:
+    rows = simulation.table.head(5).assign(site="new")
+    drawn = sampled.draws(300, rows, unseen="prior").isel(obs=0)
+    loadings = sampled.loadings
+    along = (drawn / sampled.parameters["sigma"].mean(("chain", "draw"))).values @ loadings
+    across = np.linalg.svd(loadings)[0][:, 2:]
+    beside = (drawn / sampled.parameters["sigma"].mean(("chain", "draw"))).values @ across
+    size = (loadings**2).sum(axis=0)
+    assert (along.var(axis=0) / size).min() > 1.5 * beside.var(axis=0).mean()
+
+
+def test_adopt_refuses_shared_factors(sampled: bc.Fit, simulation: bc.datasets.Simulation) -> None:
+    with pytest.raises(BayesCombatError, match="whose features share factors, which adopt does not know"):
+        sampled.adopt(simulation.table.head(5).assign(site="new"))
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+@pytest.mark.parametrize("asked", [-1, 1.5, True, "many"])
+def test_shared_factors_are_a_number_or_auto(study: bc.Study, asked: object) -> None:
+    with pytest.raises(BayesCombatError, match=f"'auto' or a whole number of at least 0, found {asked!r}"):
+        bc.fit(study, method="eb", shared_factors=asked)
+
+
+def test_factors_need_three_features_each(study: bc.Study) -> None:
+    with pytest.raises(BayesCombatError, match="three features for every shared factor, found 24 for 9"):
+        bc.fit(study, method="eb", shared_factors=9)
+
+
+def test_factors_need_cross_products(study: bc.Study) -> None:
+    with pytest.raises(BayesCombatError, match=r"found moments without. Make them by .*cross=True"):
+        bc.fit(Moments.from_study(study), method="eb", shared_factors=2)
+
+
+def test_factors_are_refused_with_several_batch_variables(simulation: bc.datasets.Simulation) -> None:
+    table = simulation.table.assign(coil=np.where(np.arange(len(simulation.table)) % 2, "p", "q"))
+    study = bc.Study.from_dataframe(table, batch=["site", "coil"], features=simulation.features)
+    with pytest.raises(BayesCombatError, match="one batch variable where features share factors, found 'site', 'coil'"):
+        bc.fit(study, method="eb", shared_factors=2)
+
+
+@pytest.mark.parametrize("arguments", [{"shrinkage": "none"}, {"compat": "sva"}], ids=str)
+def test_other_kinds_of_empirical_bayes_know_no_factors(study: bc.Study, arguments: dict[str, object]) -> None:
+    with pytest.raises(BayesCombatError, match="'parametric' and no compat where features share factors"):
+        bc.fit(study, method="eb", shared_factors=2, **arguments)
+
+
+def test_the_textbook_form_has_independent_features(study: bc.Study) -> None:
+    with pytest.raises(DataError, match="the textbook form has independent features"):
+        bc.build_model(study, likelihood="observations", shared_factors=2)
