@@ -23,6 +23,8 @@ __all__ = ["Mixed", "mixed", "shared_empirical_bayes"]
 
 MOST_PASSES = 2000
 TOLERANCE = 1e-4
+# Batches' spreads are taken for as alike as if each had this many features more of the common spread.
+ALIKE = 10.0
 TYPICAL_SHIFTS = 0.1
 TYPICAL_LOG_SCALES = 0.02
 
@@ -133,7 +135,7 @@ def mixed(estimate: np.ndarray, variance: np.ndarray, site: np.ndarray, noise: n
         # One more feature, and one more batch, as expected beforehand keep spreads off zero.
         seen = data.known.sum(axis=1)
         new_sd2 = (found.squares.sum(axis=1, where=data.known) + typical) / (seen + 1)
-        new_sd2 = np.where(told, new_sd2, new_sd2.mean(where=told))
+        new_sd2 = _drawn_together(new_sd2, (found.share**2).sum(axis=1))
         new_spread = (found.scores2[told, : data.count].sum(axis=0) + typical) / (told.sum() + 1)
         moved = max(np.abs(np.log(new_sd2 / sd2)).max(), np.abs(np.log(new_spread / spread)).max())
         spread, sd2 = new_spread, new_sd2
@@ -163,12 +165,22 @@ class _Data:
 
 
 class _Expected(NamedTuple):
-    """Given the spreads: scores (batch, score) and their squares; effects and squares of what is beside the scores."""
+    """Given the spreads: scores (batch, score) and their squares; effects and squares of what is beside the scores.
+
+    `share` is how far the data, rather than the spread, say what is beside the scores.
+    """
 
     scores: np.ndarray
     scores2: np.ndarray
     effect: np.ndarray
     squares: np.ndarray
+    share: np.ndarray
+
+
+def _drawn_together(sd2: np.ndarray, information: np.ndarray) -> np.ndarray:
+    """Return the batches' variances (batch,), those that little is known of drawn to the others'."""
+    middle = (information * np.log(sd2)).sum() / information.sum()
+    return np.asarray(np.exp((information * np.log(sd2) + ALIKE * middle) / (information + ALIKE)))
 
 
 def _expected(data: _Data, spread: np.ndarray, sd2: np.ndarray) -> _Expected:
@@ -184,4 +196,5 @@ def _expected(data: _Data, spread: np.ndarray, sd2: np.ndarray) -> _Expected:
     share = sd2[:, None] * weight
     squares = share**2 * (rest**2 + unsure) + sd2[:, None] * (1 - share)
     along = (data.design[:, :, : data.count] @ scores[:, : data.count, None])[..., 0]
-    return _Expected(scores, scores**2 + covariance[:, diagonal, diagonal], along + share * rest, squares)
+    second = scores**2 + covariance[:, diagonal, diagonal]
+    return _Expected(scores, second, along + share * rest, squares, share)
