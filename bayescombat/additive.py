@@ -79,9 +79,9 @@ class Additive:
         return np.asarray(origin + self.cells(effects))
 
     def leverage(self) -> np.ndarray:
-        """Return how much of its own mean each cell's fit takes, (cell, 1 or feature); one for one variable."""
+        """Return how much of its own mean each cell's fit takes, (cell, 1 or feature); zero where there is nothing."""
         if not self.crossed:
-            return np.ones_like(self.weight)
+            return (self.weight > 0).astype(float)
         indicator = self.indicator
         inverse = np.linalg.inv(self._normal())
         own = np.einsum("cl,flm,cm->cf", indicator, inverse, indicator, optimize=True)
@@ -91,8 +91,7 @@ class Additive:
 
     def freedom(self) -> np.ndarray:
         """Return how many of the scans of each level are left to tell of its scale, (level, 1 or feature)."""
-        left = np.where(self.weight > 0, self.weight - self.leverage(), 0.0)
-        return np.asarray(self.indicator.T @ np.maximum(left, 0))
+        return np.asarray(self.indicator.T @ np.maximum(self.weight - self.leverage(), 0))
 
     def _normal(self) -> np.ndarray:
         """Return the normal matrix with the constraints that the effects of every variable sum to zero."""

@@ -149,6 +149,17 @@ class Levels:
         return tuple(len(self.names[name]) for name in self.active)
 
     @property
+    def suffixes(self) -> tuple[str, ...]:
+        """What names in the model end in, for each active variable: nothing for the only one, else its number."""
+        several = len(self.active) > 1
+        return tuple(f"_{k}" if several else "" for k in range(1, len(self.active) + 1))
+
+    @property
+    def dims(self) -> dict[str, tuple[str, ...]]:
+        """The levels of each active variable, by the name of their dimension in the model."""
+        return {f"batch{suffix}": self.names[name] for suffix, name in zip(self.suffixes, self.active, strict=True)}
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Labels of all levels of the active variables, (batch,): with several, the variable's name goes first."""
         return tuple(self.label(name, level) for name in self.active for level in self.names[name])

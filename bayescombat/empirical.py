@@ -146,7 +146,7 @@ def least_squares(moments: Moments) -> LeastSquares:
     if additive.crossed:
         fitted = additive.fitted(cell_mean)
         cell_mean, ssr = fitted, ssr + n * (cell_mean - fitted) ** 2
-    freedom = np.maximum((n - seen * additive.leverage()).sum(axis=0) - len(moments.covariates), 1)
+    freedom = np.maximum((n - additive.leverage()).sum(axis=0) - len(moments.covariates), 1)
     return LeastSquares(additive, center, beta, cell_mean, ssr, root * np.sqrt(freedom)[:, None, None])
 
 

@@ -6,6 +6,7 @@ doi:10.1007/BF02289447).
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from numbers import Integral
 from typing import Literal
 
@@ -20,7 +21,7 @@ __all__ = ["Loadings", "SharedFactors", "factors_of", "shared_factors_of"]
 type SharedFactors = int | Literal["auto"]
 
 FEWEST_FEATURES = 10
-
+FEATURES_PER_FACTOR = 3
 MOST_FACTORS = 10
 LARGEST_COMMUNALITY = 0.95
 MOST_OF_SQUARES = 0.9
@@ -47,7 +48,7 @@ class Loadings:
         """Share of a feature's variance that the factors explain, (feature,)."""
         return np.asarray((self.loadings**2).sum(axis=1))
 
-    @property
+    @cached_property
     def of_squares(self) -> np.ndarray:
         """Loadings of the log sums of squares, whose correlations are the squares of the features', (feature, axis).
 
@@ -131,7 +132,7 @@ def shared_factors_of(moments: Moments, asked: SharedFactors) -> Loadings | None
             "Expected moments with the cross-products of the features, which factors are learned from, found moments "
             "without. Make them by Moments.from_study(study, cross=True)."
         )
-    if not auto and not 3 * int(asked) <= len(moments.features):
+    if not auto and int(asked) * FEATURES_PER_FACTOR > len(moments.features):
         raise BayesCombatError(
             f"Expected at least three features for every shared factor, found {len(moments.features)} for {asked}."
         )
@@ -151,7 +152,7 @@ def factors_of(moments: Moments, count: int | None = None) -> Loadings:
     """
     correlation, freedom = _correlation(moments)
     if count is None:
-        count = min(MOST_FACTORS, _parallel(correlation, freedom))
+        count = min(MOST_FACTORS, len(correlation) // FEATURES_PER_FACTOR, _parallel(correlation, freedom))
     return Loadings(_principal_axes(correlation, count))
 
 

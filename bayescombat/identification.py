@@ -82,8 +82,9 @@ def _check_reference(moments: Moments) -> None:
                 "Merge the moments of that batch too, or make every part with another reference."
             )
     additive = Additive(moments.positions, moments.scans[:, None])
+    freedom = additive.freedom()[:, 0]
     for level in levels.positions([moments.reference])[0]:
-        if additive.freedom()[level, 0] < LEAST_FREEDOM:
+        if freedom[level] < LEAST_FREEDOM:
             single = additive.size[level, 0] < 2
             raise DataError(
                 f"Expected a reference batch of at least two scans{'' if single else ' that tell of its scale'}, found "
@@ -129,7 +130,7 @@ def _scarce(moments: Moments) -> np.ndarray:
     """Return which features have too few observed scans, in all or in the reference batch, (feature,)."""
     n = moments.n
     additive, _, _ = products_of_covariates(moments)
-    groups = ((n > 0) * additive.leverage()).sum(axis=0)
+    groups = additive.leverage().sum(axis=0)
     # Leverages add up to a whole number but for rounding.
     needed = np.rint(groups) + len(moments.covariates)
     scarce = (n.sum(axis=0) <= needed) | ((n > 0).sum(axis=0) < 2)

@@ -126,14 +126,14 @@ def mixed(estimate: np.ndarray, variance: np.ndarray, site: np.ndarray, noise: n
         Expected beforehand of every variance across features or batches, with the weight of one of them.
     """
     data = _Data.of(estimate, variance, site, noise)
-    told = data.known.any(axis=1)
+    seen = data.known.sum(axis=1)
+    told = seen > 0
     spread, sd2 = np.full(data.count, typical), np.full(len(estimate), typical)
     passes, moved = 0, np.inf
     while moved > TOLERANCE and passes < MOST_PASSES:
         passes += 1
         found = _expected(data, spread, sd2)
         # One more feature, and one more batch, as expected beforehand keep spreads off zero.
-        seen = data.known.sum(axis=1)
         new_sd2 = (found.squares.sum(axis=1, where=data.known) + typical) / (seen + 1)
         new_sd2 = _drawn_together(new_sd2, (found.share**2).sum(axis=1))
         new_spread = (found.scores2[told, : data.count].sum(axis=0) + typical) / (told.sum() + 1)

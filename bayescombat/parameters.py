@@ -8,7 +8,7 @@ import xarray as xr
 from bayescombat.additive import Additive
 from bayescombat.empirical import Estimates
 from bayescombat.errors import DataError, listing
-from bayescombat.factors import factors_of
+from bayescombat.factors import Loadings, factors_of
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments, as_moments
 from bayescombat.study import Study
@@ -112,12 +112,13 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     """
     moments = estimable(as_moments(data, cross="noise_factor" in draws))
     draws = _ordered(draws, moments)
+    factors = factors_of(moments, draws.sizes["factor"]) if "noise_factor" in draws else None
     parts = []
     streams = np.random.SeedSequence(seed).spawn(draws.sizes["chain"])
     for chain, stream in enumerate(streams):
         raw = _gathered(draws.isel(chain=chain), moments)
         if "gamma" not in raw:
-            raw["gamma"] = _conditional_shifts(raw, moments, np.random.default_rng(stream))
+            raw["gamma"] = _conditional_shifts(raw, moments, factors, np.random.default_rng(stream))
         parts.append(_constrained(raw, moments))
     stacked = {name: np.stack([part[name] for part in parts]) for name in DIMS if name in parts[0]}
     leading = {"chain": draws["chain"].values, "draw": draws["draw"].values}
@@ -132,8 +133,7 @@ def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
     DataError
         If a variable is missing.
     """
-    names = moments.levels.active
-    suffixes = [""] if len(names) == 1 else [f"_{k}" for k in range(1, len(names) + 1)]
+    suffixes = moments.levels.suffixes
     needed = {name: [name] for name in ("alpha", "beta", "sigma", "delta")}
     needed |= {
         name: [name] if name in draws else [f"{name}{suffix}" for suffix in suffixes]
@@ -143,7 +143,7 @@ def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
     needed |= {name: [name] for name in optional if name in draws}
     if "gamma" in draws:
         needed["gamma"] = ["gamma"]
-    elif len(names) > 1:
+    elif len(suffixes) > 1:
         needed["later"] = [f"gamma{suffix}" for suffix in suffixes[1:]]
     if not moments.covariates:
         del needed["beta"]
@@ -163,9 +163,8 @@ def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
 def _ordered(draws: xr.Dataset, moments: Moments) -> xr.Dataset:
     """Return the draws with dims and labels in the order of the moments."""
     levels = moments.levels
-    labels = {"feature": moments.features, "batch": levels.labels, "covariate": moments.covariates}
-    of_variables = {f"batch_{k}": levels.names[name] for k, name in enumerate(levels.active, start=1)}
-    labels |= of_variables
+    of_batches = levels.dims | {"batch": levels.labels}
+    labels = {"feature": moments.features, "covariate": moments.covariates} | of_batches
     wrong = [dim for dim, names in labels.items() if dim in draws.dims and set(draws[dim].values) != set(names)]
     if wrong:
         raise DataError(
@@ -173,7 +172,7 @@ def _ordered(draws: xr.Dataset, moments: Moments) -> xr.Dataset:
             "Give the study or moments that the model was built from."
         )
     named = {dim: list(names) for dim, names in labels.items() if dim in draws.dims}
-    order = ("chain", "draw", *of_variables, "batch", "batch_variable")
+    order = ("chain", "draw", *of_batches, "batch_variable")
     order += ("feature", "covariate", "factor")
     return draws.sel(named).transpose(*order, ..., missing_dims="ignore")
 
@@ -188,7 +187,9 @@ def estimated(estimates: Estimates, moments: Moments) -> xr.Dataset:
     return labelled(values | estimates.hyper, moments, {})
 
 
-def _conditional_shifts(raw: Mapping[str, np.ndarray], moments: Moments, rng: np.random.Generator) -> np.ndarray:
+def _conditional_shifts(
+    raw: Mapping[str, np.ndarray], moments: Moments, factors: Loadings | None, rng: np.random.Generator
+) -> np.ndarray:
     """Draw gamma (draw, batch, feature) given everything else, which includes the shifts of later variables."""
     additive = Additive(moments.positions, moments.n)
     later = raw.get("later", np.zeros((len(raw["alpha"]), 0, len(moments.features))))
@@ -203,8 +204,7 @@ def _conditional_shifts(raw: Mapping[str, np.ndarray], moments: Moments, rng: np
         delta = delta[:, additive.positions].prod(axis=2)
     sigma = raw["sigma"][:, None, :]
     information, expected = moments.n, raw["gamma_mean"][:, first, None]
-    if "noise_factor" in raw:
-        factors = factors_of(moments, raw["noise_factor"].shape[-1])
+    if factors is not None:
         observed -= sigma * delta * (raw["noise_factor"] @ factors.loadings.T)
         expected = expected + raw["batch_factor"] @ factors.loadings.T
         information = 1 / factors.of_own(moments.n, moments.scans)

@@ -109,7 +109,7 @@ def standardise(moments: Moments) -> Standardised:
     """Return the moments on the model's scale."""
     fit = least_squares(moments)
     location = (fit.additive.share() * fit.cell_mean).sum(axis=0)
-    freedom = (moments.n - _lost(fit.additive)).sum(axis=0) - len(moments.covariates)
+    freedom = (moments.n - fit.additive.leverage()).sum(axis=0) - len(moments.covariates)
     scale = np.sqrt(fit.ssr.sum(axis=0) / np.maximum(freedom, 1))
     root = fit.whitener
     transposed = root.swapaxes(1, 2)
@@ -142,15 +142,10 @@ def starting_point(standard: Standardised, priors: Priors) -> Start:
     return Start(alpha, log_sigma, beta, shifts, scales)
 
 
-def _lost(additive: Additive) -> np.ndarray:
-    """Return the degrees of freedom that the levels take of each cell, (batch, 1 or feature)."""
-    return np.where(additive.weight > 0, additive.leverage(), 0.0)
-
-
 def _log_scales(standard: Standardised) -> tuple[np.ndarray, np.ndarray]:
     """Return each cell's log standard deviation and its sampling variance, infinite for a single scan."""
     fit = standard.fit
-    free = fit.additive.weight - _lost(fit.additive)
+    free = fit.additive.weight - fit.additive.leverage()
     # Each batch pays its share of the slopes' degrees of freedom.
     total = free.sum(axis=0)
     freedom = np.broadcast_to(free * (total - fit.beta.shape[1]) / total, fit.ssr.shape)

@@ -32,12 +32,7 @@ class Case:
     @classmethod
     def of(cls, name: str, features: int | None = None) -> "Case":
         """Return the case of a table by its name, or of its first features."""
-        whole = TABLES[name]()
-        study = bc.Study.from_arrays(
-            pd.DataFrame(whole.y[:, :features], columns=list(whole.features[:features])),
-            batch=np.array(whole.batches)[whole.codes],
-            covariates=pd.DataFrame(whole.x, columns=list(whole.covariates)),
-        )
+        study = part(TABLES[name](), slice(None), features)
         return cls(study, bc.fit(study, method="eb", shrinkage="none").parameters)
 
     @property
@@ -53,11 +48,7 @@ class Case:
         chosen = np.random.default_rng([seed, scans]).choice(mine, scans, replace=False)
         keep = np.ones(len(study.codes), dtype=bool)
         keep[np.setdiff1d(mine, chosen)] = False
-        return bc.Study.from_arrays(
-            pd.DataFrame(study.y[keep], columns=list(study.features)),
-            batch=np.array(study.batches)[study.codes[keep]],
-            covariates=pd.DataFrame(study.x[keep], columns=list(study.covariates)),
-        )
+        return part(study, keep)
 
     def errors(self, fit: bc.Fit, site: str) -> xr.DataArray:
         """Return errors of a site's mean at the average covariates of all scans, in units of sigma."""
@@ -67,6 +58,17 @@ class Case:
         found = found + (parameters["beta"] * xr.DataArray(moved, dims="covariate")).sum("covariate")
         truth = self.truth["alpha"] + self.truth["gamma"].sel(batch=site)
         return ((found - truth) / self.truth["sigma"]).sel(feature=names)
+
+
+def part(study: bc.Study, rows: np.ndarray | slice, features: int | None = None) -> bc.Study:
+    """Return the study of some scans, or of its first features."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bc.BayesCombatWarning)
+        return bc.Study.from_arrays(
+            pd.DataFrame(study.y[rows, :features], columns=list(study.features[:features])),
+            batch=np.array(study.batches)[study.codes[rows]],
+            covariates=pd.DataFrame(study.x[rows], columns=list(study.covariates)),
+        )
 
 
 def judged(error: xr.DataArray) -> dict[str, float]:

@@ -91,6 +91,12 @@ def test_independent_features_have_no_factors(seed: int) -> None:
     assert factors_of(estimable(Moments.from_study(study_of(simulation), cross=True))).count == 0
 
 
+def test_auto_finds_no_more_factors_than_may_be_asked_for() -> None:
+    simulation = bc.datasets.simulate((400, 300, 300), features=10, seed=1, factors=5, factor_share=0.9)
+    moments = estimable(Moments.from_study(study_of(simulation), cross=True))
+    assert factors_of(moments).count == 3
+
+
 def test_factors_are_the_same_where_a_tenth_of_the_cells_is_missing(study: bc.Study, moments: Moments) -> None:
     y = study.y.copy()
     y[np.random.default_rng(0).random(y.shape) < 0.1] = np.nan

@@ -299,23 +299,26 @@ def crossed(simulation: bc.datasets.Simulation) -> pd.DataFrame:
     return simulation.table.assign(coil=np.random.default_rng(1).choice(["p", "q"], len(simulation.table)))
 
 
-def test_a_new_level_of_one_variable_is_adopted_given_the_other(
-    crossed: pd.DataFrame, simulation: bc.datasets.Simulation
-) -> None:
+@pytest.fixture(scope="module")
+def crossed_fits(crossed: pd.DataFrame, simulation: bc.datasets.Simulation) -> tuple[bc.Fit, bc.Fit]:
+    """A fit to all sites but one that has adopted the last, and a fit to all."""
     rows = crossed["site"] == NEW
     fit = bc.fit(study_of(crossed[~rows], simulation, batch=["site", "coil"]), method="eb")
     whole = bc.fit(study_of(crossed, simulation, batch=["site", "coil"]), method="eb")
-    away = fit.adopt(crossed[rows]).harmonize(crossed[rows])["mean"] - whole.harmonize(crossed[rows])["mean"]
+    return fit.adopt(crossed[rows]), whole
+
+
+def test_a_new_level_of_one_variable_is_adopted_given_the_other(
+    crossed: pd.DataFrame, crossed_fits: tuple[bc.Fit, bc.Fit]
+) -> None:
+    rows, (adopted, whole) = crossed["site"] == NEW, crossed_fits
+    away = adopted.harmonize(crossed[rows])["mean"] - whole.harmonize(crossed[rows])["mean"]
     assert float(((away / whole.parameters["sigma"]) ** 2).mean() ** 0.5) < 0.2
 
 
-def test_adopted_scans_count_for_their_levels_of_every_variable(
-    crossed: pd.DataFrame, simulation: bc.datasets.Simulation
-) -> None:
-    rows = crossed["site"] == NEW
-    fit = bc.fit(study_of(crossed[~rows], simulation, batch=["site", "coil"]), method="eb")
-    whole = bc.fit(study_of(crossed, simulation, batch=["site", "coil"]), method="eb")
-    counts = fit.adopt(crossed[rows]).summary()["scans"]
+def test_adopted_scans_count_for_their_levels_of_every_variable(crossed_fits: tuple[bc.Fit, bc.Fit]) -> None:
+    adopted, whole = crossed_fits
+    counts = adopted.summary()["scans"]
     assert counts.to_dict() == whole.summary()["scans"].to_dict()
 
 

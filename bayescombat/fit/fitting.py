@@ -75,7 +75,6 @@ def fit(
         For empirical Bayes: reproduce the R package sva to the digit. The default differs from it where sva is known
         to be wrong: the fixed point is iterated until it stands still; mean-only shrinks by the size of the batch
         rather than as if each had one scan; a batch of one scan does not turn the whole run mean-only.
-
     shared_factors : int or "auto"
         How many factors the features share, in the noise of a scan and in the effects of a batch; ``"auto"`` for as
         many as parallel analysis finds. With none, the features of a scan are independent given its batch: then what
@@ -104,7 +103,7 @@ def fit(
         If features are constant, or observed too rarely: they are set aside and returned as they came. If features are
         never, or once, observed in a batch.
     BatchSizeWarning, PoolingWarning
-        If a batch has one scan, or there is one feature.
+        If a batch has one scan, or none that tells of its scale; or there is one feature.
 
     Notes
     -----

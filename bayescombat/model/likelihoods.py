@@ -58,7 +58,10 @@ def likelihood_of_rows(model: pm.Model, study: Study, moments: Moments) -> None:
     kept = [study.features.index(name) for name in moments.features]
     y = study.transformed[:, kept]
     levels = moments.levels.positions(study.batches)[study.codes]
-    columns = [pm.Data(name, column, dims="obs") for name, column in zip(_index_names(moments), levels.T, strict=True)]
+    columns = [
+        pm.Data(f"batch{suffix}_index", column, dims="obs")
+        for suffix, column in zip(moments.levels.suffixes, levels.T, strict=True)
+    ]
     x = pm.Data("x", study.x - moments.center.mean(axis=0), dims=("obs", "covariate"))
     origin = model["alpha"] + ((moments.center.mean(axis=0) - moments.center) * model["beta"]).sum(axis=-1)
     mean = origin + x @ model["beta"].T + sum(model["gamma"][column] for column in columns)
@@ -68,11 +71,6 @@ def likelihood_of_rows(model: pm.Model, study: Study, moments: Moments) -> None:
         pm.Normal("y", mean, sd, observed=y, dims=("obs", "feature"))
     else:
         pm.Normal("y", mean[seen.nonzero()], sd[seen.nonzero()], observed=y[seen])
-
-
-def _index_names(moments: Moments) -> list[str]:
-    names = moments.levels.active
-    return ["batch_index"] if len(names) == 1 else [f"batch_{k}_index" for k in range(1, len(names) + 1)]
 
 
 def _within(population: Population, standard: Standardised) -> tuple[Any, Any]:

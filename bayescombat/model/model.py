@@ -145,7 +145,7 @@ def _coords(moments: Moments, factors: Loadings | None) -> dict[str, Sequence[An
     }
     if len(levels.active) > 1:
         coords |= {"cell": list(moments.batches)}
-        coords |= {f"batch_{k}": list(levels.names[name]) for k, name in enumerate(levels.active, start=1)}
+        coords |= {dim: list(names) for dim, names in levels.dims.items()}
     if factors is not None:
         coords |= {"factor": range(factors.count), "axis": range(factors.of_squares.shape[1])}
     return coords

@@ -100,8 +100,7 @@ def declare_population(moments: Moments, priors: Priors, start: Start, factors: 
         else pt.zeros(start.beta.shape)
     )
     log_sigma = pm.Normal("log_sigma_standard", 0, priors.log_sigma_sd, dims="feature", initval=start.log_sigma)
-    names = moments.levels.active
-    suffixes = [""] if len(names) == 1 else [f"_{k}" for k in range(1, len(names) + 1)]
+    suffixes = moments.levels.suffixes
     hypers = [_hyper(suffix, priors, start, k, factors) for k, suffix in enumerate(suffixes)]
     shared = None if factors is None else _shared(moments, priors, factors, hypers[0])
     if shared is not None:
@@ -111,7 +110,7 @@ def declare_population(moments: Moments, priors: Priors, start: Start, factors: 
     variables = []
     for k, suffix in enumerate(suffixes):
         place = moments.positions[:, k] - moments.positions[:, k].min()
-        variables.append(_variable(suffix, place, hypers[k], log_sigma, start, k, shared if k == 0 else None))
+        variables.append(_variable(suffix, place, hypers[k], log_sigma, start, k, shared))
     log_scale = variables[0].log_scale
     if len(variables) > 1:
         log_scale = sum(variable.log_scale[variable.place] for variable in variables)

@@ -10,7 +10,7 @@ import numpy as np
 from bayescombat.batches import Levels
 from bayescombat.errors import DataError, listing
 from bayescombat.moments.moments import Moments, as_moments
-from bayescombat.moments.sums import ARRAYS, exact_sum
+from bayescombat.moments.sums import exact_sum
 from bayescombat.study import Study
 
 __all__ = ["check_same_design", "merge"]
@@ -93,7 +93,7 @@ def _spread(moments: Moments, batches: tuple[str, ...]) -> Moments:
     """Return the moments over more batches; those without scans have size zero."""
     place = [batches.index(label) for label in moments.batches]
     arrays: dict[str, Any] = {}
-    for name in ("scans", *ARRAYS, *(() if moments.cross is None else ("cross",))):
+    for name in moments.held:
         value = getattr(moments, name)
         arrays[name] = np.zeros((len(batches), *value.shape[1:]), dtype=value.dtype)
         arrays[name][place] = value

@@ -90,11 +90,15 @@ class Moments:
 
     def __post_init__(self) -> None:
         """Make the arrays read-only, as views, so that the caller's own stay as they are."""
-        held = () if self.cross is None else ("cross",)
-        for name in ("scans", *ARRAYS, *held):
+        for name in self.held:
             view = getattr(self, name).view()
             view.flags.writeable = False
             object.__setattr__(self, name, view)
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Names of the arrays that there are."""
+        return ("scans", *ARRAYS) if self.cross is None else ("scans", *ARRAYS, "cross")
 
     @property
     def features(self) -> tuple[str, ...]:
