@@ -3,7 +3,8 @@ r"""The harmonization equation, the one formula that both estimators share. Arra
 .. math:: y^* = \alpha + x'\beta + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
 
 with :math:`\gamma_t = 0, \delta_t = 1` for the pooled target; with several batch variables :math:`\gamma_i` is the
-sum and :math:`\delta_i` the product over the levels that a scan has.  For one draw it is affine in (1, x, y) with
+sum and :math:`\delta_i` the product over the levels that a scan has; a subject's intercept is part of
+:math:`\alpha + x'\beta`.  For one draw it is affine in (1, x, y) with
 coefficients that depend on batch and feature alone, so the posterior mean and standard deviation of any number of
 scans follow from the mean and covariance of p + 2 coefficients.
 """
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+from bayescombat.intercepts import Intercepts, Repeats, predicted, scores
 
 __all__ = ["Adjusted", "Draws", "adjust", "adjusted_draws"]
 
@@ -38,6 +41,8 @@ class Draws:
         Positions of the levels whose scans keep their values.
     log : bool
         Whether values are logarithms; results are then on the natural scale.
+    repeats : Repeats, optional
+        What the intercepts of the scans' subjects are predicted from.
     """
 
     alpha: np.ndarray
@@ -49,6 +54,7 @@ class Draws:
     target: tuple[int, ...] | None = None
     unmoved: tuple[int, ...] | None = None
     log: bool = False
+    repeats: Repeats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,22 +93,30 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
         Of the central interval between lower and upper.
     """
     many = len(draws.alpha) > 1
+    if draws.repeats is not None:
+        draws = _thinned(draws)
     # Rows of the batch that is the target keep their values.
     mean = np.exp(y) if draws.log else y.copy()
     lower, upper, sd = (mean.copy(), mean.copy(), np.where(np.isnan(y), np.nan, 0.0)) if many else (mean,) * 3
     # A product of coefficients needs several arrays of its size.
-    for block in _blocks(y.shape[1], 10 * draws.beta[:, 0].size + 20 * len(draws.alpha)):
+    for block in _blocks(y.shape[1], _numbers(draws)):
         some = _features(draws, block)
+        intercepts = _intercepts(some)
         for place, rows in _rows(levels):
             if place == draws.unmoved:
                 continue
             affine, values, offset = _affine(some, place), y[rows, block], x[rows] - some.center
+            mine = None if intercepts is None else intercepts.of(rows)
             if not many:
                 only = _mean(affine, values, offset)
+                if mine is not None:
+                    only += _left(affine)[:, 0] * mine.mean[0, mine.member]
                 mean[rows, block] = np.exp(only) if draws.log else only
                 continue
-            lower[rows, block], upper[rows, block], *moments = _summary(affine, values, offset, probability, draws.log)
-            mean[rows, block], sd[rows, block] = moments if draws.log else _mean_and_sd(affine, values, offset)
+            found = _summary(affine, values, offset, probability, draws.log, mine)
+            lower[rows, block], upper[rows, block], *moments = found
+            exact = not draws.log and mine is None
+            mean[rows, block], sd[rows, block] = _mean_and_sd(affine, values, offset) if exact else moments
     return Adjusted(mean, sd, lower, upper) if many else Adjusted(mean)
 
 
@@ -113,15 +127,18 @@ def adjusted_draws(
     out = np.empty((len(draws.alpha), *y.shape))
     for block in _blocks(y.shape[1], 4 * len(draws.alpha) * len(y)):
         some = _features(draws, block)
+        intercepts = _intercepts(some)
         for place, rows in _rows(levels):
             values, offset = y[rows, block], x[rows] - some.center
+            eta = np.zeros(1) if intercepts is None else intercepts.of(rows).drawn()
             if place == draws.unmoved:
                 found = np.repeat(values[..., None], len(draws.alpha), axis=-1)
             else:
-                found = _applied(_affine(some, place), values, offset)
+                affine = _affine(some, place)
+                found = _applied(affine, values, offset) + _left(affine) * eta
             if rng is not None:
                 holes = np.isnan(values)
-                found[holes] = _predicted(some, offset, holes, rng)
+                found[holes] = _predicted(some, offset, holes, rng) + np.broadcast_to(eta, found.shape)[holes]
             out[:, rows, block] = np.moveaxis(np.exp(found) if draws.log else found, 2, 0)
     return out
 
@@ -195,25 +212,60 @@ def _applied(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> np.ndarray:
     return np.asarray(values)
 
 
+def _left(affine: _Affine) -> np.ndarray:
+    """Return how much of an intercept rescaling takes away, and has to be given back, (feature, draw)."""
+    return np.asarray(1 - affine.coefficients[..., -1].T)
+
+
 def _parts(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return coefficients[..., 0], coefficients[..., 1:-1], coefficients[..., -1]
 
 
 def _summary(
-    affine: _Affine, y: np.ndarray, offset: np.ndarray, probability: float, log: bool
+    affine: _Affine, y: np.ndarray, offset: np.ndarray, probability: float, log: bool, intercepts: Intercepts | None
 ) -> tuple[np.ndarray, ...]:
     """Return the bounds of the central interval, mean and sd, from at most a thousand evenly spaced draws."""
-    step = -(-len(affine.coefficients) // MOST_DRAWS_FOR_QUANTILES)
-    thinned = _Affine(affine.origin, affine.middle, affine.coefficients[::step])
+    thinned = _Affine(affine.origin, affine.middle, affine.coefficients[:: _step(len(affine.coefficients))])
     tails = [(1 - probability) / 2, (1 + probability) / 2]
     lower, upper, mean, sd = (np.empty_like(y) for _ in range(4))
     for rows in _blocks(len(y), 4 * y.shape[1] * len(thinned.coefficients)):
         values = _applied(thinned, y[rows], offset[rows])
+        if intercepts is not None:
+            mine, left = intercepts.of(rows), _left(thinned)
+            values += left * mine.expected()
+            spread = left * mine.spread()
+            mean[rows] = values.mean(axis=-1)
+            sd[rows] = np.sqrt(values.var(axis=-1, ddof=1) + (spread**2).mean(axis=-1))
+            values += spread * scores(values.shape[-1])
         if log:
             np.exp(values, out=values)
             mean[rows], sd[rows] = values.mean(axis=-1), values.std(axis=-1, ddof=1)
         lower[rows], upper[rows] = np.quantile(values, tails, axis=-1, overwrite_input=True)
     return lower, upper, mean, sd
+
+
+def _step(count: int) -> int:
+    return -(-count // MOST_DRAWS_FOR_QUANTILES)
+
+
+def _thinned(draws: Draws) -> Draws:
+    """Return at most a thousand evenly spaced draws."""
+    every = slice(None, None, _step(len(draws.alpha)))
+    assert draws.repeats is not None
+    names = ("alpha", "beta", "gamma", "delta", "sigma")
+    return replace(draws, **{name: getattr(draws, name)[every] for name in names}, repeats=draws.repeats.draws(every))
+
+
+def _intercepts(draws: Draws) -> Intercepts | None:
+    if draws.repeats is None:
+        return None
+    return predicted(draws.repeats, draws.alpha, draws.beta, draws.sigma, draws.center)
+
+
+def _numbers(draws: Draws) -> int:
+    """Return how many numbers the work on one feature takes: several arrays of the size of its coefficients."""
+    pairs = 0 if draws.repeats is None else 6 * len(draws.repeats.subjects.n)
+    return 10 * int(draws.beta[:, 0].size) + (20 + pairs) * len(draws.alpha)
 
 
 def _features(draws: Draws, block: slice) -> Draws:
@@ -224,6 +276,7 @@ def _features(draws: Draws, block: slice) -> Draws:
         gamma=draws.gamma[..., block],
         delta=draws.delta[..., block],
         sigma=draws.sigma[:, block],
+        repeats=None if draws.repeats is None else draws.repeats.features(block),
     )
 
 

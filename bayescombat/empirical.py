@@ -7,62 +7,34 @@ observed in.  With several batch variables the least squares are joint and addit
 variable's levels are shrunken as batches are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from scipy.special import digamma, logsumexp, polygamma
 
-from bayescombat.additive import Additive
 from bayescombat.moments import Moments
+from bayescombat.regression import LeastSquares
+from bayescombat.repeated import fixed_effects
 
 __all__ = [
+    "Compat",
     "Estimates",
     "LEAST_FREEDOM",
     "Hats",
-    "LeastSquares",
     "Shrinkage",
     "empirical_bayes",
-    "least_squares",
-    "products_of_covariates",
     "shrunken",
     "unshrunken",
 ]
 
 Shrinkage = Literal["parametric", "nonparametric", "none"]
+Compat = Literal["sva", "longcombat"]
 TOLERANCE = 1e-12
 SVA_TOLERANCE = 1e-4
 MOST_ITERATIONS = 10_000
 # Degrees of freedom below which residuals tell nothing of a scale.
 LEAST_FREEDOM = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class LeastSquares:
-    """The fixed-effects fit: additive effects of the batch variables' levels, common slopes.
-
-    Parameters
-    ----------
-    additive : Additive
-        The levels, weighted by observed scans.
-    center : ndarray, (1 or feature, covariate)
-        Average covariates over all scans.
-    beta : ndarray, (feature, covariate)
-        Slopes, in feature units per unit of the design column.
-    cell_mean : ndarray, (batch, feature)
-        Means of the batches at the average covariates, in feature units.
-    ssr : ndarray, (batch, feature)
-        Residual sums of squares.
-    whitener : ndarray, (1 or feature, covariate, covariate)
-        ``(x - center) @ whitener`` has unit covariance within batches.
-    """
-
-    additive: Additive
-    center: np.ndarray
-    beta: np.ndarray
-    cell_mean: np.ndarray
-    ssr: np.ndarray
-    whitener: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +46,15 @@ class Hats:
     gamma, delta2 : ndarray, (batch, feature)
         Shifts and squared scales.
     n : ndarray, (batch, 1 or feature)
-        Observed scans.
+        Observed scans, or how many independent ones would tell as much of the shift.
+    freedom : ndarray, (batch, 1 or feature)
+        Degrees of freedom behind the scales.
     """
 
     gamma: np.ndarray
     delta2: np.ndarray
     n: np.ndarray
+    freedom: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +70,10 @@ class Estimates:
         ``gamma_mean, gamma_sd, log_delta_mean, log_delta_sd`` of the parametric priors, else empty.
     iterations : ndarray, (batch,)
         Passes of the fixed point; zero where the estimate has a closed form.
+    subject_sd : ndarray, (feature,), optional
+        Standard deviation of the subjects' intercepts, where scans are repeated.
+    gamma_unshrunken : ndarray, (batch, feature), optional
+        What intercepts are predicted from by longitudinal ComBat as published.
     """
 
     alpha: np.ndarray
@@ -104,54 +83,12 @@ class Estimates:
     delta: np.ndarray
     hyper: dict[str, np.ndarray]
     iterations: np.ndarray
-
-
-def products_of_covariates(moments: Moments) -> tuple[Additive, np.ndarray, np.ndarray]:
-    """Return the levels, what they leave of the batches' covariate means, and the products of all that they leave.
-
-    Returns
-    -------
-    additive : Additive
-        The levels, weighted by observed scans.
-    left : ndarray, (batch, 1 or feature, covariate)
-        What levels do not explain of the means: zero with one batch variable.
-    products : ndarray, (1 or feature, covariate, covariate)
-        Cross-products of the design columns that tell of the slopes.
-    """
-    additive = Additive(moments.positions, moments.n)
-    pooled = moments.sxx.sum(axis=0)
-    if not additive.crossed or not moments.covariates:
-        return additive, np.zeros_like(moments.mean_x), pooled
-    offset = np.where((moments.n > 0)[..., None], moments.mean_x - moments.center, 0.0)
-    left = offset - np.stack([additive.fitted(column) for column in np.moveaxis(offset, -1, 0)], axis=-1)
-    return additive, left, pooled + np.einsum("cfp,cfq->fpq", moments.n[..., None] * left, left)
-
-
-def least_squares(moments: Moments) -> LeastSquares:
-    """Fit additive effects of the levels, and common slopes, by ordinary least squares."""
-    n, center, seen = moments.n, moments.center, moments.n > 0
-    additive, left, pooled = products_of_covariates(moments)
-    cross = moments.sxy.sum(axis=0)
-    if additive.crossed:
-        unexplained = moments.mean_y - additive.fitted(moments.mean_y)
-        cross = cross + (n[..., None] * left * unexplained[..., None]).sum(axis=0)
-    scale = np.sqrt(np.einsum("fpp->fp", pooled))
-    correlation = pooled / (scale[:, :, None] * scale[:, None, :])
-    root = np.linalg.inv(np.linalg.cholesky(correlation)).swapaxes(1, 2) / scale[:, :, None]
-    beta = (root @ (root.swapaxes(1, 2) @ cross[..., None]))[..., 0]
-    offset = moments.mean_x - center
-    cell_mean = np.where(seen, moments.mean_y - (offset * beta).sum(axis=-1), 0.0)
-    explained = (moments.sxx @ beta[..., None])[..., 0]
-    ssr = np.maximum(moments.syy - (beta * (2 * moments.sxy - explained)).sum(axis=-1), 0)
-    if additive.crossed:
-        fitted = additive.fitted(cell_mean)
-        cell_mean, ssr = fitted, ssr + n * (cell_mean - fitted) ** 2
-    freedom = np.maximum((n - additive.leverage()).sum(axis=0) - len(moments.covariates), 1)
-    return LeastSquares(additive, center, beta, cell_mean, ssr, root * np.sqrt(freedom)[:, None, None])
+    subject_sd: np.ndarray | None = None
+    gamma_unshrunken: np.ndarray | None = None
 
 
 def empirical_bayes(
-    moments: Moments, shrinkage: Shrinkage = "parametric", mean_only: bool = False, sva: bool = False
+    moments: Moments, shrinkage: Shrinkage = "parametric", mean_only: bool = False, compat: Compat | None = None
 ) -> Estimates:
     """Return the empirical-Bayes estimates of every feature in the moments.
 
@@ -163,30 +100,40 @@ def empirical_bayes(
         Normal and inverse-gamma priors, the empirical distribution of the other features, or no shrinkage.
     mean_only : bool
         Shift only: delta is one.
-    sva : bool
-        Reproduce the quirks of the R package sva.
+    compat : {"sva", "longcombat"}, optional
+        Reproduce an R package: what is known to be wrong with it too.
+
+    Notes
+    -----
+    Where scans are repeated, the published algorithm (Beer et al. 2020, doi:10.1016/j.neuroimage.2020.117129) takes
+    the shifts for as sure as if all scans were independent, and divides sums of squares by n - 1 although subjects'
+    intercepts took their part: shifts are shrunken too little and scales come out too small.
     """
-    fit = least_squares(moments)
+    fit, sva = fixed_effects(moments), compat == "sva"
+    if compat == "longcombat":
+        fit = replace(fit, precision=moments.n, freedom=np.maximum(moments.n - 1, 0))
     if sva and (moments.scans < 2).any():
         mean_only = True
     alpha, sigma, hats = unshrunken(moments, fit, sva)
+    unshrunken_gamma = sigma * hats.gamma if compat == "longcombat" else None
     gamma, delta2, hyper, iterations = shrunken(hats, shrinkage, mean_only, sva)
     if moments.reference is not None:
         at = moments.levels.positions([moments.reference])[0]
         gamma[at], delta2[at], iterations[at] = 0.0, 1.0, 0
-    return Estimates(alpha, fit.beta, sigma, sigma * gamma, np.sqrt(delta2), hyper, iterations)
+    gamma, delta = sigma * gamma, np.sqrt(delta2)
+    return Estimates(alpha, fit.beta, sigma, gamma, delta, hyper, iterations, fit.subject_sd, unshrunken_gamma)
 
 
 def shrunken(
     hats: Hats, shrinkage: Shrinkage, mean_only: bool, sva: bool = False
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]:
     """Return gamma, delta squared (batch, feature), hyper-parameters and the passes (batch,); see `empirical_bayes`."""
-    n = np.broadcast_to(hats.n, hats.gamma.shape)
-    told = (n >= 2) & np.isfinite(hats.delta2) & (not mean_only)
+    n, freedom = (np.broadcast_to(part, hats.gamma.shape) for part in (hats.n, hats.freedom))
+    told = (freedom >= LEAST_FREEDOM) & np.isfinite(hats.delta2) & (not mean_only)
     delta2_hat = np.where(told, hats.delta2, 1.0)
     # sva's mean-only shrinks as if every batch had one scan.
     size = np.minimum(n, 1) if sva and mean_only and shrinkage == "parametric" else n
-    levels = [_Level(*parts) for parts in zip(hats.gamma, delta2_hat, size, n > 0, told, strict=True)]
+    levels = [_Level(*parts) for parts in zip(hats.gamma, delta2_hat, size, freedom, n > 0, told, strict=True)]
     found = [_shrink(level, shrinkage, sva) for level in levels]
     gamma, delta2, iterations = (np.array(part) for part in zip(*found, strict=True))
     return gamma, delta2, _hyperparameters(levels) if shrinkage == "parametric" else {}, iterations
@@ -199,6 +146,7 @@ class _Level:
     gamma: np.ndarray
     delta2: np.ndarray
     n: np.ndarray
+    freedom: np.ndarray
     seen: np.ndarray
     told: np.ndarray
 
@@ -223,10 +171,12 @@ def unshrunken(moments: Moments, fit: LeastSquares, sva: bool = False) -> tuple[
     weights = moments.scans[:, None] / moments.scans.sum() if sva else additive.share()
     lost = 1 if sva and holes else 0
     origin, gamma = additive.effects(fit.cell_mean)
-    alpha, variance = (weights * fit.cell_mean).sum(axis=0), fit.ssr.sum(axis=0) / (n.sum(axis=0) - lost)
+    repeated = fit.subject_sd is not None
+    alpha = (weights * fit.cell_mean).sum(axis=0)
+    variance = fit.variance if repeated else fit.ssr.sum(axis=0) / (n.sum(axis=0) - lost)
     if moments.reference is not None and not additive.crossed:
         at = moments.batches.index(moments.reference)
-        alpha, variance = fit.cell_mean[at], fit.ssr[at] / (n[at] - lost)
+        alpha, variance = fit.cell_mean[at], fit.ssr[at] / (fit.freedom[at] if repeated else n[at] - lost)
     gamma, delta2 = gamma + (origin - alpha), _scales(fit, variance)
     if moments.reference is not None and additive.crossed:
         levels = moments.levels
@@ -234,7 +184,8 @@ def unshrunken(moments: Moments, fit: LeastSquares, sva: bool = False) -> tuple[
         alpha, gamma = origin + gamma[at].sum(axis=0), gamma - gamma[at[owner]]
         variance, delta2 = variance * delta2[at].prod(axis=0), delta2 / delta2[at[owner]]
     sigma = np.sqrt(variance)
-    return alpha, sigma, Hats(gamma / sigma, delta2, additive.size)
+    size, freedom = (additive.indicator.T @ part for part in (fit.precision, fit.freedom))
+    return alpha, sigma, Hats(gamma / sigma, delta2, size, freedom if repeated else size - 1)
 
 
 def _scales(fit: LeastSquares, variance: np.ndarray) -> np.ndarray:
@@ -245,7 +196,7 @@ def _scales(fit: LeastSquares, variance: np.ndarray) -> np.ndarray:
     """
     additive = fit.additive
     indicator = additive.indicator
-    total = additive.freedom()
+    total = indicator.T @ fit.freedom
     told = np.broadcast_to(total >= LEAST_FREEDOM, (len(total), fit.ssr.shape[1]))
     squares = fit.ssr / variance
     if not additive.crossed:
@@ -285,7 +236,7 @@ def _fixed_point(level: _Level, mean: float, variance: float, sva: bool) -> tupl
     """Alternate the conditional means of gamma and delta squared until they stand still."""
     n, gamma_hat = level.n, np.where(level.seen, level.gamma, mean)
     m, v = level.scales()
-    within = np.where(level.told, (n - 1) * level.delta2, 0.0)
+    within, scans = np.where(level.told, level.freedom * level.delta2, 0.0), level.freedom + 1
     gamma, delta2 = gamma_hat, np.where(level.told, level.delta2, m)
     iteration = 0
     while iteration < MOST_ITERATIONS:
@@ -293,7 +244,7 @@ def _fixed_point(level: _Level, mean: float, variance: float, sva: bool) -> tupl
         new_gamma = (variance * n * gamma_hat + delta2 * mean) / (variance * n + delta2)
         squares = within + n * (gamma_hat - new_gamma) ** 2
         # The inverse-gamma update with both sides multiplied by v, so that v = 0 is a point prior at m.
-        new_delta2 = (v * squares / 2 + m * (v + m**2)) / (v * n / 2 + v + m**2)
+        new_delta2 = (v * squares / 2 + m * (v + m**2)) / (v * scans / 2 + v + m**2)
         if sva:
             # The signed denominator is sva's: features with negative gamma never hold the loop open.
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -314,11 +265,12 @@ def _nonparametric(level: _Level) -> tuple[np.ndarray, np.ndarray]:
     source = level.told if level.told.any() else level.seen
     gamma_hat, delta2_hat, size = level.gamma, level.delta2, level.n
     log_delta2 = np.log(delta2_hat)
-    within = np.where(level.told | ~level.told.any(), np.maximum(size - 1, 0) * delta2_hat, 0.0)
+    scans = level.freedom + 1
+    within = np.where(level.told | ~level.told.any(), np.maximum(level.freedom, 0) * delta2_hat, 0.0)
     gamma, delta2 = np.empty_like(gamma_hat), np.empty_like(delta2_hat)
     for g in range(len(gamma_hat)):
         squares = within[g] + size[g] * (gamma_hat[g] - gamma_hat) ** 2
-        log_weight = np.where(source, -(size[g] * log_delta2 + squares / delta2_hat) / 2, -np.inf)
+        log_weight = np.where(source, -(scans[g] * log_delta2 + squares / delta2_hat) / 2, -np.inf)
         if source.sum() > source[g]:
             log_weight[g] = -np.inf
         weight = np.exp(log_weight - logsumexp(log_weight))

@@ -14,7 +14,7 @@ import xarray as xr
 
 from bayescombat.additive import Additive
 from bayescombat.columns import warn
-from bayescombat.empirical import LEAST_FREEDOM, MOST_ITERATIONS, Shrinkage, empirical_bayes
+from bayescombat.empirical import LEAST_FREEDOM, MOST_ITERATIONS, Compat, Shrinkage, empirical_bayes
 from bayescombat.errors import (
     BatchSizeWarning,
     BayesCombatError,
@@ -91,17 +91,13 @@ def by_empirical_bayes(
     moments: Moments,
     shrinkage: Shrinkage,
     mean_only: bool,
-    compat: str | None,
+    compat: Compat | None,
     shared_factors: SharedFactors,
 ) -> xr.DataTree:
     """Return the estimates from the moments of estimable features."""
     check_choice("shrinkage", shrinkage, get_args(Shrinkage))
-    check_choice("compat", compat, ("sva", None))
-    if compat == "sva" and len(moments.levels.active) > 1:
-        raise BayesCombatError(
-            f"Expected one batch variable for compat='sva', found {listing(moments.levels.active)}: sva knows one. "
-            "Leave compat out, or give one variable."
-        )
+    check_choice("compat", compat, (*get_args(Compat), None))
+    _check_compat(moments, compat)
     factors = shared_factors_of(moments, shared_factors)
     if factors is not None and (shrinkage != "parametric" or compat):
         raise BayesCombatError(
@@ -113,7 +109,7 @@ def by_empirical_bayes(
     if len(moments.features) == 1:
         shrinkage = "none"
     if factors is None:
-        estimates = empirical_bayes(moments, shrinkage, mean_only, sva=compat == "sva")
+        estimates = empirical_bayes(moments, shrinkage, mean_only, compat)
     else:
         estimates = shared_empirical_bayes(moments, factors, mean_only)
     converged = bool((estimates.iterations < MOST_ITERATIONS).all())
@@ -138,6 +134,25 @@ def by_empirical_bayes(
     if factors is not None:
         tree["factors"] = _loadings(factors, moments)
     return tree
+
+
+def _check_compat(moments: Moments, compat: Compat | None) -> None:
+    """Raise a BayesCombatError if an R package knows nothing of what these moments have."""
+    if compat is not None and len(moments.levels.active) > 1:
+        raise BayesCombatError(
+            f"Expected one batch variable for compat={compat!r}, found {listing(moments.levels.active)}: the package "
+            "knows one. Leave compat out, or give one variable."
+        )
+    if compat == "sva" and moments.subjects is not None:
+        raise BayesCombatError(
+            "Expected no subjects for compat='sva', found some: sva knows none. Leave compat out, or choose "
+            "compat='longcombat'."
+        )
+    if compat == "longcombat" and (moments.subjects is None or moments.reference is not None):
+        raise BayesCombatError(
+            "Expected subjects and no reference batch for compat='longcombat', found "
+            f"{'no subjects' if moments.subjects is None else 'a reference batch'}. Leave compat out."
+        )
 
 
 def _loadings(factors: Loadings, moments: Moments) -> xr.DataTree:

@@ -12,9 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from bayescombat.empirical import empirical_bayes, least_squares
+from bayescombat.empirical import empirical_bayes
 from bayescombat.errors import BayesCombatError, listing
 from bayescombat.moments import Moments
+from bayescombat.regression import least_squares
 
 __all__ = ["Loadings", "SharedFactors", "factors_of", "shared_factors_of"]
 
@@ -126,6 +127,11 @@ def shared_factors_of(moments: Moments, asked: SharedFactors) -> Loadings | None
         raise BayesCombatError(
             f"Expected one batch variable where features share factors, found {listing(moments.levels.active)}. "
             "Leave shared_factors out."
+        )
+    if moments.subjects is not None:
+        raise BayesCombatError(
+            "Expected scans of one subject each where features share factors, found repeated scans: their intercepts "
+            "would need factors too. Leave shared_factors or the subjects out."
         )
     if moments.cross is None:
         raise BayesCombatError(

@@ -1,13 +1,16 @@
 """What can be learned from the moments: the design must be estimable, features must vary."""
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from bayescombat.additive import Additive
 from bayescombat.batches import Levels, cell_parts
 from bayescombat.columns import warn
-from bayescombat.empirical import LEAST_FREEDOM, least_squares, products_of_covariates
+from bayescombat.empirical import LEAST_FREEDOM
 from bayescombat.errors import ConfoundedDesignError, DataError, FeatureWarning, listing
 from bayescombat.moments import Moments
+from bayescombat.regression import least_squares, products_of_covariates
 
 __all__ = ["estimable"]
 
@@ -33,9 +36,11 @@ def estimable(moments: Moments) -> Moments:
     _check_size(moments)
     _check_reference(moments)
     _check_aliasing(moments)
+    _check_subjects(moments)
     kept = _check_confounding(_without(moments, _scarce(moments), "observed in too few scans or batches"))
     kept = _without(kept, kept.constant, "constant overall or inside a batch of two or more scans")
     kept = _without(kept, _explained(kept), "explained exactly by batch and covariates")
+    kept = _without(kept, _alike(kept), "never observed twice in a subject, or alike in all scans of every subject")
     if not kept.features:
         raise DataError(
             f"Expected at least one feature that varies within batches, found none among {listing(moments.features)}."
@@ -91,6 +96,45 @@ def _check_reference(moments: Moments) -> None:
                 f"{'one scan' if single else 'none to spare'} in {levels.labels[level]!r}. Its scale cannot be "
                 "estimated, so nothing can be brought to it: choose a larger batch."
             )
+
+
+def _check_subjects(moments: Moments) -> None:
+    """Raise a DataError if the scans do not tell subjects' intercepts from noise."""
+    subjects = moments.subjects
+    if subjects is None:
+        return
+    count = len(subjects.labels)
+    if count == moments.scans.sum():
+        raise DataError(
+            f"Expected several scans of at least some subjects in {moments.spec.subject!r}, found one scan per "
+            "subject: a subject's intercept and the noise cannot be told apart. Leave the subject out."
+        )
+    edges = coo_array((np.ones(len(subjects.batch)), (subjects.subject, count + subjects.batch)))
+    nodes = count + len(moments.batches)
+    edges.resize(nodes, nodes)
+    # Subjects and the batches they were scanned in; means of either are told apart within connected ones.
+    parts, _ = connected_components(edges, directed=False)
+    if moments.scans.sum() <= nodes - parts + len(moments.covariates):
+        raise DataError(
+            f"Expected more scans than batches, subjects and covariates explain by themselves, found "
+            f"{moments.scans.sum()} scans of {count} subjects in {len(moments.batches)} batches. Leave the subject or "
+            "covariates out, or add scans."
+        )
+
+
+def _alike(moments: Moments) -> np.ndarray:
+    """Return which features tell nothing of the noise between scans of a subject, (feature,)."""
+    subjects = moments.subjects
+    if subjects is None:
+        return np.zeros(len(moments.features), dtype=bool)
+    total = np.maximum(subjects.total(subjects.n), 1)
+    mean = subjects.total(subjects.n * subjects.mean_y) / total
+    between = (subjects.n * (subjects.mean_y - mean[subjects.subject]) ** 2).sum(axis=0)
+    of_pairs = np.zeros_like(moments.mean_y)
+    np.add.at(of_pairs, subjects.batch, subjects.n * (subjects.mean_y - moments.mean_y[subjects.batch]) ** 2)
+    within = (moments.syy - of_pairs).sum(axis=0) + between
+    alone = (subjects.total(subjects.n) <= 1).all(axis=0)
+    return np.asarray(alone | (within <= EXPLAINED * np.maximum(moments.syy.sum(axis=0), between)))
 
 
 def _check_aliasing(moments: Moments) -> None:

@@ -15,9 +15,10 @@ from typing import NamedTuple, Self
 import numpy as np
 from scipy.special import digamma, polygamma
 
-from bayescombat.empirical import MOST_ITERATIONS, Estimates, least_squares, unshrunken
+from bayescombat.empirical import MOST_ITERATIONS, Estimates, unshrunken
 from bayescombat.factors import Loadings
 from bayescombat.moments import Moments
+from bayescombat.regression import least_squares
 
 __all__ = ["Mixed", "mixed", "shared_empirical_bayes"]
 

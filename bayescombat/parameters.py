@@ -35,6 +35,8 @@ DIMS = {
     "delta_typical": ("batch_variable", "feature"),
     **dict.fromkeys(POPULATION, ("batch_variable",)),
     "factor_sd": ("factor",),
+    "subject_sd": ("feature",),
+    "gamma_unshrunken": ("batch", "feature"),
 }
 ATTRS = {
     "alpha": ("feature units", "mean at the average covariates"),
@@ -55,6 +57,8 @@ ATTRS = {
     "log_delta_sd_log_typical": ("log log sigma", "logarithm of log_delta_sd in a typical batch"),
     "log_delta_sd_spread": ("1", "spread of the logarithm of log_delta_sd across batches"),
     "factor_sd": ("sigma", "spread of the batches along a factor that features share"),
+    "subject_sd": ("feature units", "standard deviation of the subjects' intercepts"),
+    "gamma_unshrunken": ("feature units", "shift of the batch before shrinkage, which intercepts are predicted from"),
 }
 
 
@@ -139,7 +143,7 @@ def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
         name: [name] if name in draws else [f"{name}{suffix}" for suffix in suffixes]
         for name in (*HYPERPARAMETERS, *POPULATION)
     }
-    optional = ("gamma_typical", "delta_typical", "batch_factor", "noise_factor", "factor_sd")
+    optional = ("gamma_typical", "delta_typical", "batch_factor", "noise_factor", "factor_sd", "subject_sd")
     needed |= {name: [name] for name in optional if name in draws}
     if "gamma" in draws:
         needed["gamma"] = ["gamma"]
@@ -183,7 +187,8 @@ def estimated(estimates: Estimates, moments: Moments) -> xr.Dataset:
     Shrunken estimates keep the published target. The constraint on gamma holds for the unshrunken ones; that on delta
     up to their divisors, n - 1 within batches and N overall.
     """
-    values = {name: getattr(estimates, name) for name in ("alpha", "beta", "gamma", "delta", "sigma")}
+    names = ("alpha", "beta", "gamma", "delta", "sigma", "subject_sd", "gamma_unshrunken")
+    values = {name: getattr(estimates, name) for name in names if getattr(estimates, name) is not None}
     return labelled(values | estimates.hyper, moments, {})
 
 

@@ -40,6 +40,10 @@ class Priors:
     factor_sd_median, factor_sd_log_sd : float
         How much batches differ along a factor that the features share; median in units of sigma of a feature that is
         all factor.
+    subject_sd_median, subject_sd_log_sd : float
+        How much the intercepts of subjects spread, in the typical feature; median in units of sigma.
+    subject_sd_spread_median, subject_sd_spread_log_sd : float
+        How much the logarithm of that spread differs between features; median in log units.
 
     Raises
     ------
@@ -70,6 +74,10 @@ class Priors:
     log_delta_sd_spread_log_sd: float = 0.5
     factor_sd_median: float = 0.3
     factor_sd_log_sd: float = 1.0
+    subject_sd_median: float = 1.0
+    subject_sd_log_sd: float = 1.0
+    subject_sd_spread_median: float = 0.4
+    subject_sd_spread_log_sd: float = 0.5
 
     def __post_init__(self) -> None:
         """Check every number."""

@@ -4,15 +4,16 @@ A feature is centred and divided by its residual standard deviation within batch
 centred and whitened. Nothing here reaches a user: parameters leave the model in feature units.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import digamma, polygamma, softmax
 
 from bayescombat.additive import Additive
-from bayescombat.empirical import LeastSquares, least_squares
-from bayescombat.moments import Moments
+from bayescombat.moments import Moments, Subjects
 from bayescombat.priors import Priors
+from bayescombat.regression import LeastSquares
+from bayescombat.repeated import fixed_effects
 
 __all__ = ["Effects", "Standardised", "Start", "standardise", "starting_point"]
 
@@ -22,6 +23,7 @@ SWEEPS = 4
 TYPICAL_WIDTH = 0.3
 # Fewer degrees of freedom say nothing of a scale, and may be rounding error where levels hardly connect.
 NO_FREEDOM = 0.1
+LEAST_SPREAD = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,8 @@ class Standardised:
     mean_x, sxx : ndarray, (batch, 1 or feature, covariate[, covariate])
     mean_y, syy : ndarray, (batch, feature)
     sxy : ndarray, (batch, feature, covariate)
+    subjects : Subjects, optional
+        With their means on this scale.
     """
 
     fit: LeastSquares
@@ -55,6 +59,7 @@ class Standardised:
     mean_y: np.ndarray
     sxy: np.ndarray
     syy: np.ndarray
+    subjects: Subjects | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +101,12 @@ class Start:
     beta : ndarray, (feature, direction)
     gamma, log_delta : list of Effects
         Of the levels of every batch variable.
+    subject_sd : ndarray, (feature,), optional
+        Spread of the subjects' intercepts.
+    subject_information : ndarray, (feature,), optional
+        What the subjects tell of its logarithm.
+    centring : ndarray, (feature,)
+        Share of its own in what is known of a cell mean, the rest being what all of them have in common.
     """
 
     alpha: np.ndarray
@@ -103,14 +114,16 @@ class Start:
     beta: np.ndarray
     gamma: list[Effects]
     log_delta: list[Effects]
+    subject_sd: np.ndarray | None
+    subject_information: np.ndarray | None
+    centring: np.ndarray
 
 
 def standardise(moments: Moments) -> Standardised:
     """Return the moments on the model's scale."""
-    fit = least_squares(moments)
+    fit = fixed_effects(moments)
     location = (fit.additive.share() * fit.cell_mean).sum(axis=0)
-    freedom = (moments.n - fit.additive.leverage()).sum(axis=0) - len(moments.covariates)
-    scale = np.sqrt(fit.ssr.sum(axis=0) / np.maximum(freedom, 1))
+    scale = np.sqrt(fit.variance)
     root = fit.whitener
     transposed = root.swapaxes(1, 2)
     return Standardised(
@@ -125,7 +138,13 @@ def standardise(moments: Moments) -> Standardised:
         mean_y=(moments.mean_y - location) / scale,
         sxy=(transposed @ moments.sxy[..., None])[..., 0] / scale[:, None],
         syy=moments.syy / scale**2,
+        subjects=None if moments.subjects is None else _subjects(moments.subjects, fit, location, scale),
     )
+
+
+def _subjects(subjects: Subjects, fit: LeastSquares, location: np.ndarray, scale: np.ndarray) -> Subjects:
+    offset = np.einsum("nfp,fpq->nfq", subjects.mean_x - fit.center, fit.whitener)
+    return replace(subjects, mean_x=offset, mean_y=(subjects.mean_y - location) / scale)
 
 
 def starting_point(standard: Standardised, priors: Priors) -> Start:
@@ -134,18 +153,39 @@ def starting_point(standard: Standardised, priors: Priors) -> Start:
     log_sigma, scales = _by_variable(fit.additive, *_log_scales(standard), priors, "log_delta")
     log_scale = log_sigma + fit.additive.cells(np.concatenate([scale.effect for scale in scales]))
     mean = (fit.cell_mean - standard.location) / standard.scale
-    n = np.broadcast_to(standard.n, mean.shape)
+    n = np.broadcast_to(fit.precision, mean.shape)
     noise = np.divide(np.exp(2 * log_scale), n, out=np.full(n.shape, np.inf), where=n > 0)
     alpha, shifts = _by_variable(fit.additive, mean, noise, priors, "gamma")
     unwhitened = np.linalg.inv(standard.whitener)
     beta = (unwhitened @ fit.beta[..., None])[..., 0] / standard.scale[:, None]
-    return Start(alpha, log_sigma, beta, shifts, scales)
+    own = np.nanmedian(np.where(n > 0, noise, np.nan), axis=0)
+    centring = own / (own + fit.shared)
+    spread, information = _of_subjects(standard, priors)
+    return Start(alpha, log_sigma, beta, shifts, scales, spread, information, centring)
+
+
+def _of_subjects(standard: Standardised, priors: Priors) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Return the spread of intercepts, drawn together over the features, and what is known of its logarithm."""
+    subjects, found = standard.subjects, standard.fit.subject_sd
+    if subjects is None or found is None:
+        return None, None
+    scans = subjects.total(subjects.n)
+    count = np.maximum((scans > 0).sum(axis=0), 2)
+    spread = np.maximum(found / standard.scale, LEAST_SPREAD)
+    reliability = spread**2 / (spread**2 + count / scans.sum(axis=0))
+    noise = 1 / (2 * reliability**2 * (count - 1))
+    width, prior = priors.subject_sd_spread_median, np.log(priors.subject_sd_median)
+    precision = 1 / (width**2 + noise)
+    weight = 1 / priors.subject_sd_log_sd**2
+    middle = (prior * weight + (precision * np.log(spread)).sum()) / (weight + precision.sum())
+    shrunken = middle + width**2 * precision * (np.log(spread) - middle)
+    return np.exp(shrunken), 1 / noise
 
 
 def _log_scales(standard: Standardised) -> tuple[np.ndarray, np.ndarray]:
     """Return each cell's log standard deviation and its sampling variance, infinite for a single scan."""
     fit = standard.fit
-    free = fit.additive.weight - fit.additive.leverage()
+    free = fit.freedom
     # Each batch pays its share of the slopes' degrees of freedom.
     total = free.sum(axis=0)
     freedom = np.broadcast_to(free * (total - fit.beta.shape[1]) / total, fit.ssr.shape)

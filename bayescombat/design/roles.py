@@ -58,12 +58,12 @@ def feature_names(features: Sequence[object]) -> tuple[str, ...]:
     return names
 
 
-def check_roles(batch: Sequence[str], features: Sequence[str], sources: Iterable[str]) -> None:
+def check_roles(batch: Sequence[str], features: Sequence[str], sources: Iterable[str], subject: str | None) -> None:
     """Raise a DataError if a column has two roles or is named twice."""
-    doubled = _doubled([*batch, *features, *sources])
+    doubled = _doubled([*batch, *features, *sources, *([] if subject is None else [subject])])
     if doubled:
         raise DataError(
-            "Expected every column in one role (batch, feature or covariate), found more than one for "
+            "Expected every column in one role (batch, feature, covariate or subject), found more than one for "
             f"{listing(doubled)}. Name each once."
         )
 

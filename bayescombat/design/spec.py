@@ -53,6 +53,8 @@ class DesignSpec:
         JSON: levels, knots, ranges, means and the like that the functions of the formula learned.
     transform : {"log", None}
         What is modelled: the logarithms of the features, or the features themselves.
+    subject : str, optional
+        Name of the column of subjects, where their repeated scans are modelled.
 
     Examples
     --------
@@ -71,6 +73,7 @@ class DesignSpec:
     columns: tuple[Column, ...]
     state: str
     transform: str | None = None
+    subject: str | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -86,6 +89,7 @@ class DesignSpec:
         formula: str | Sequence[object] | None,
         features: Sequence[str],
         transform: str | None = None,
+        subject: str | None = None,
     ) -> Self:
         """Learn a design from a table.
 
@@ -106,6 +110,8 @@ class DesignSpec:
             Names of the features, of which the table needs none.
         transform : {"log"}, optional
             ``"log"`` models the logarithms of the features.
+        subject : str, optional
+            Name of the column of subjects, which the table need not have.
 
         Raises
         ------
@@ -129,13 +135,13 @@ class DesignSpec:
         parsed = parse(text)
         names = parsed.columns.values()
         variables, chosen = batch_names(batch), feature_names(features)
-        check_roles(variables, chosen, names)
+        check_roles(variables, chosen, names, subject)
         table = _sources(table, names)
         columns = tuple(Column.learn(table[name], grouping=name in parsed.grouping) for name in names)
         values = {column.name: column.values(table[column.name]) for column in columns}
         matrix, covariates, state = evaluate(values, parsed, State(transforms={}, levels={}), table.index)
         _check_columns(covariates, {parsed.readable(name): known for name, known in state["levels"].items()})
-        spec = cls(variables, chosen, text, covariates, columns, write_state(state), transform)
+        spec = cls(variables, chosen, text, covariates, columns, write_state(state), transform, subject)
         spec._check_replay(table, matrix)
         return spec
 
@@ -248,8 +254,9 @@ class DesignSpec:
                 columns=tuple(Column(c["name"], c["kind"], tuple(c["levels"])) for c in content["columns"]),
                 state=json.dumps(content["state"]),
                 transform=content["transform"],
+                subject=content.get("subject"),
             )
-            check_roles(spec.batch, spec.features, spec.sources)
+            check_roles(spec.batch, spec.features, spec.sources, spec.subject)
             lacking = set(parse(spec.formula).columns.values()) - set(spec.sources)
             if lacking or set(read_state(spec.state)) != set(State.__annotations__):
                 raise ValueError(f"nothing of {listing(lacking) or 'what was learned'}")

@@ -217,7 +217,7 @@ class Extension:
         settings, count = self.settings, evidence.count
         shrinkage: Shrinkage = settings["shrinkage"] if evidence.mean.shape[1] > 1 else "none"
         delta2 = np.where(evidence.squares > 0, evidence.squares / np.maximum(count - 1, 1), np.nan)
-        hats = Hats(evidence.mean, delta2, count)
+        hats = Hats(evidence.mean, delta2, count, count - 1)
         mean_only = settings["mean_only"] or bool((self._stacked("delta") == 1).all())
         gamma, delta2, hyper, _ = shrunken(hats, shrinkage, mean_only, settings["compat"] == "sva")
         found = {"gamma": self._stacked("sigma")[0] * gamma[0], "delta": np.sqrt(delta2[0])}

@@ -54,7 +54,7 @@ class Fit(Contents):
     @cached_property
     def harmonized(self) -> xr.Dataset:
         """The fitted rows, harmonized; see `harmonize`."""
-        return harmonized_dataset(self.parameters, self.layout, self.study, None, 0.9)
+        return harmonized_dataset(self.parameters, self.layout, self.study, None, 0.9, self._learned)
 
     def harmonize(
         self,
@@ -123,7 +123,7 @@ class Fit(Contents):
         """
         study, cell = self._study(data), target_cell(target, self.layout)
         extension = self._extension(study, unseen)
-        return harmonized_dataset(extension.parameters, extension.layout, study, cell, probability)
+        return harmonized_dataset(extension.parameters, extension.layout, study, cell, probability, self._learned)
 
     def draws(
         self,
@@ -180,8 +180,8 @@ class Fit(Contents):
             )
         study, cell = self.study if data is None else self._study(data), target_cell(target, self.layout)
         extension = self._extension(study, unseen)
-        rng = np.random.default_rng(self._settings["seed"]) if impute else None
-        return harmonized_draws(extension.parameters, extension.layout, study, cell, n, rng)
+        seed = self._settings["seed"]
+        return harmonized_draws(extension.parameters, extension.layout, study, cell, n, seed, impute, self._learned)
 
     def update(self, data: pd.DataFrame | Study | Moments) -> "Fit":
         """Fit again with more scans, of known or of new batches, without the rows that were fitted before.
@@ -245,7 +245,7 @@ class Fit(Contents):
         DataError
             If there are scans of batches that the fit knows, or the new scans have another design or reference.
         BayesCombatError
-            If the features share factors.
+            If the features share factors, or scans of subjects are repeated.
 
         Warns
         -----
@@ -273,6 +273,11 @@ class Fit(Contents):
                 "Expected a fit of independent features, found one whose features share factors, which adopt does not "
                 "know yet. Use update."
             )
+        if moments.subjects is not None:
+            raise BayesCombatError(
+                "Expected scans that are independent given their batch, found a fit with subjects, whose new "
+                "intercepts adopt does not know. Use update."
+            )
         extension, new = self._extensible.adopted(moments)
         self._warn_of_constants(moments)
         tree = self.tree.copy()
@@ -285,6 +290,10 @@ class Fit(Contents):
         adopted = json.dumps([*self._adopted, *new])
         tree.attrs = dict(self.tree.attrs) | {"verdict": f"{self.verdict} {said}", "adopted": adopted}
         return Fit(tree)
+
+    @property
+    def _learned(self) -> Moments | None:
+        return self.moments if "moments" in self.tree else None
 
     @property
     def _settings(self) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 import os
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
-from bayescombat.empirical import Shrinkage
+from bayescombat.empirical import Compat, Shrinkage
 from bayescombat.errors import BayesCombatError, check_choice
 from bayescombat.estimation import Estimator, by_empirical_bayes, by_nuts
 from bayescombat.factors import SharedFactors
@@ -34,7 +34,7 @@ def fit(
     progress_bar: bool = True,
     shrinkage: Shrinkage = "parametric",
     mean_only: bool = False,
-    compat: Literal["sva"] | None = None,
+    compat: Compat | None = None,
     shared_factors: SharedFactors = 0,
 ) -> Fit:
     r"""Fit the hierarchical ComBat model.
@@ -71,10 +71,13 @@ def fit(
         no shrinkage.
     mean_only : bool
         For empirical Bayes: adjust the location alone.
-    compat : {"sva"}, optional
-        For empirical Bayes: reproduce the R package sva to the digit. The default differs from it where sva is known
-        to be wrong: the fixed point is iterated until it stands still; mean-only shrinks by the size of the batch
-        rather than as if each had one scan; a batch of one scan does not turn the whole run mean-only.
+    compat : {"sva", "longcombat"}, optional
+        For empirical Bayes: reproduce the R package sva, or with subjects longCombat, to the digit. The default differs
+        from sva where that is known to be wrong: the fixed point is iterated until it stands still; mean-only shrinks
+        by the size of the batch rather than as if each had one scan; a batch of one scan does not turn the whole run
+        mean-only. It differs from longCombat in that repeated scans of a subject do not count as independent ones when
+        a batch's shift is shrunken, in that its scale is measured by what intercepts leave of the degrees of freedom,
+        and in that intercepts are predicted from the shrunken effects.
     shared_factors : int or "auto"
         How many factors the features share, in the noise of a scan and in the effects of a batch; ``"auto"`` for as
         many as parallel analysis finds. With none, the features of a scan are independent given its batch: then what
@@ -120,6 +123,12 @@ def fit(
     sampled; that sums of squares of correlated features vary together is approximated to first order on the log scale.
     By empirical Bayes effects are then found by generalised least squares for every batch, means and log scales alike,
     and their spreads by expectation-maximisation. Factors are refused with several batch variables.
+
+    Where the study names subjects, scan j has in addition the intercept :math:`\eta_{sv} \sim
+    \mathrm{Normal}(0, \tau_v)` of its subject (Beer et al. 2020, doi:10.1016/j.neuroimage.2020.117129), which
+    harmonization leaves as it is. For NUTS it is integrated out, log :math:`\tau_v` being normal over the features,
+    and given every draw it is normal again. By empirical Bayes :math:`\tau_v` and :math:`\sigma_v` are those of
+    restricted maximum likelihood, feature by feature. Subjects go with neither shared factors nor `Fit.adopt`.
 
     With several batch variables :math:`\gamma_{iv}` is the sum and :math:`\delta_{iv}` the product over the levels that
     a scan has. They are fitted together, where Horng et al. (2022), doi:10.1038/s41598-022-08412-9, harmonize for one

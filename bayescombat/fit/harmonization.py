@@ -1,6 +1,7 @@
 """Rows and parameters in, labelled harmonized data out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Real
 
 import numpy as np
@@ -11,6 +12,8 @@ from bayescombat.batches import cell_parts, named_cell
 from bayescombat.columns import warn
 from bayescombat.errors import BayesCombatError, NegativeValueWarning, UnseenBatchError, listing, suggestion
 from bayescombat.fit.layout import Layout
+from bayescombat.intercepts import Repeats
+from bayescombat.moments import Moments, Subjects
 from bayescombat.study import Study
 
 __all__ = ["Target", "harmonized_dataset", "harmonized_draws", "target_cell"]
@@ -19,7 +22,12 @@ type Target = str | Sequence[str] | Mapping[str, str]
 
 
 def harmonized_dataset(
-    parameters: xr.Dataset, layout: Layout, study: Study, target: str | None, probability: float
+    parameters: xr.Dataset,
+    layout: Layout,
+    study: Study,
+    target: str | None,
+    probability: float,
+    learned: Moments | None = None,
 ) -> xr.Dataset:
     """Return ``mean, sd, lower, upper`` (obs, feature); ``mean`` alone where there is one draw.
 
@@ -35,12 +43,15 @@ def harmonized_dataset(
         Label of the cell to harmonize to, as `target_cell` returns it.
     probability : float
         Of the interval from lower to upper.
+    learned : Moments, optional
+        What the fit learned from, and knows its subjects by.
     """
     if not isinstance(probability, Real) or not 0 < probability < 1:
         raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
     kept, levels = layout.modelled, _levels(layout, study)
     draws = _draws(parameters, layout, target)
     y = study.transformed if len(kept) == study.y.shape[1] else np.ascontiguousarray(study.transformed[:, kept])
+    draws = replace(draws, repeats=_repeats(parameters, layout, study, learned))
     adjusted = adjust(draws, y, study.x, levels, probability)
     if not draws.log:
         _warn_of_negatives(y, adjusted.mean, np.array(study.features, dtype=object)[kept])
@@ -67,11 +78,13 @@ def harmonized_draws(
     study: Study,
     target: str | None,
     n: int,
-    rng: np.random.Generator | None = None,
+    seed: int,
+    impute: bool = False,
+    learned: Moments | None = None,
 ) -> xr.DataArray:
     """Return one harmonized table (draw, obs, feature) for each of n evenly spaced draws.
 
-    With a generator, missing cells of modelled features are drawn from their posterior predictive.
+    Missing cells of modelled features are drawn from their posterior predictive if asked for.
     """
     total = parameters.sizes["chain"] * parameters.sizes["draw"]
     if not 1 <= n <= total:
@@ -81,7 +94,8 @@ def harmonized_draws(
     draws, levels = _draws(parameters, layout, target, every), _levels(layout, study)
     values = np.repeat(study.y[None], n, axis=0)
     y = np.ascontiguousarray(study.transformed[:, kept])
-    found = adjusted_draws(draws, y, study.x, levels, rng)
+    draws = replace(draws, repeats=_repeats(parameters, layout, study, learned, every, seed))
+    found = adjusted_draws(draws, y, study.x, levels, np.random.default_rng(seed) if impute else None)
     if draws.unmoved is not None:
         still = (levels == draws.unmoved).all(axis=1)
         # What keeps its value keeps it to the last bit, logarithm or not.
@@ -115,23 +129,71 @@ def _draws(
     parameters: xr.Dataset, layout: Layout, target: str | None, every: np.ndarray | slice = slice(None)
 ) -> Draws:
     """Return the parameters as arrays with one draw axis."""
-    leading = [dim for dim in ("chain", "draw") if dim in parameters.dims]
-
-    def stacked(name: str) -> np.ndarray:
-        array = parameters[name].transpose(*leading, ...).values
-        count = int(np.prod(array.shape[: len(leading)]))
-        return np.asarray(array.reshape(count, *array.shape[len(leading) :])[every])
-
     at, unmoved = (
         None if cell is None else tuple(layout.levels.positions([cell])[0].tolist())
         for cell in (target, target or layout.reference)
     )
-    alpha, beta, gamma, delta, sigma = (stacked(name) for name in ("alpha", "beta", "gamma", "delta", "sigma"))
+    names = ("alpha", "beta", "gamma", "delta", "sigma")
+    alpha, beta, gamma, delta, sigma = (_stacked(parameters, name, every) for name in names)
     common = np.median(layout.center, axis=0)
     if len(layout.center) > 1:
         # With missing cells each feature has an average of its own: measure them all from one.
         alpha = alpha + ((common - layout.center) * beta).sum(axis=-1)
     return Draws(alpha, beta, gamma, delta, sigma, common, at, unmoved, layout.spec.transform == "log")
+
+
+def _stacked(parameters: xr.Dataset, name: str, every: np.ndarray | slice) -> np.ndarray:
+    """Return some draws of a parameter, (draw, ...)."""
+    leading = [dim for dim in ("chain", "draw") if dim in parameters.dims]
+    array = parameters[name].transpose(*leading, ...).values
+    count = int(np.prod(array.shape[: len(leading)]))
+    return np.asarray(array.reshape(count, *array.shape[len(leading) :])[every])
+
+
+def _repeats(
+    parameters: xr.Dataset,
+    layout: Layout,
+    study: Study,
+    learned: Moments | None,
+    every: np.ndarray | slice = slice(None),
+    seed: int | None = None,
+) -> Repeats | None:
+    """Return what intercepts of the rows' subjects are predicted from: scans that were fitted, else these rows."""
+    if study.subjects is None:
+        return None
+    subjects, cells = _subjects(layout, study, learned)
+    place = {label: i for i, label in enumerate(subjects.labels)}
+    member = np.array([place[label] for label in study.subjects])
+    subject_sd, gamma, delta = (_stacked(parameters, name, every) for name in ("subject_sd", "gamma", "delta"))
+    if "gamma_unshrunken" in parameters:
+        gamma, delta = _stacked(parameters, "gamma_unshrunken", every), np.ones_like(delta)
+    noise = None if seed is None else _noise(subjects.labels, seed, subject_sd.shape)
+    levels = layout.levels.positions(cells)[subjects.batch]
+    return Repeats(member, subjects, levels, subject_sd, gamma, delta, noise)
+
+
+def _subjects(layout: Layout, study: Study, learned: Moments | None) -> tuple[Subjects, list[str]]:
+    """Return the subjects of the rows, and the cells that they count batches by."""
+    assert study.subjects is not None
+    known = None if learned is None or learned.subjects is None else learned.subjects.among(study.subjects)
+    cells = [*([] if learned is None else learned.batches)]
+    cells += [label for label in study.batches if label not in set(cells)]
+    new = np.ones(len(study.subjects), dtype=bool)
+    parts = []
+    if known is not None and known.labels:
+        new = ~np.isin(study.subjects, known.labels)
+        parts.append(known.select(np.isin(study.features, layout.features)))
+    if new.any():
+        codes = np.array([cells.index(label) for label in study.batches])[study.codes]
+        y = study.transformed[:, layout.modelled]
+        parts.append(Subjects.of(study.subjects[new], codes[new], y[new], study.x[new]))
+    return Subjects.joined(parts), cells
+
+
+def _noise(labels: Sequence[str], seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return normal scores (draw, subject, feature), of a subject the same whichever others there are."""
+    seeds = [np.random.SeedSequence([seed, *label.encode()]) for label in labels]
+    return np.stack([np.random.default_rng(item).standard_normal(shape) for item in seeds], axis=1)
 
 
 def target_cell(target: Target | None, layout: Layout) -> str | None:

@@ -34,6 +34,7 @@ def _rows(study: Study) -> tuple[xr.DataTree, xr.DataTree]:
     y = {"y": (("obs", "feature"), study.y)}
     labels = np.array(study.batches, dtype=object)[study.codes]
     known = {"x": (("obs", "covariate"), study.x), "batch": ("obs", labels)}
+    known |= {} if study.subjects is None else {"subject": ("obs", study.subjects)}
     return (
         xr.DataTree(xr.Dataset(y, obs | {"feature": list(study.features)})),
         xr.DataTree(xr.Dataset(known, obs | {"covariate": list(study.covariates)})),
@@ -66,4 +67,5 @@ def study_of(tree: xr.DataTree, layout: Layout) -> Study:
         observed["obs"].to_index(),
         layout.spec,
         layout.reference,
+        constant["subject"].values.astype(object) if "subject" in constant else None,
     )

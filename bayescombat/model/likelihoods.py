@@ -16,7 +16,9 @@ __all__ = [
     "likelihood_of_moments",
     "likelihood_of_moments_given_shifts",
     "likelihood_of_rows",
+    "likelihood_of_subjects",
     "record_in_feature_units",
+    "record_shifts",
 ]
 
 LEVEL = ("batch", "feature")
@@ -35,6 +37,14 @@ def record_in_feature_units(population: Population, standard: Standardised) -> N
     pm.Deterministic("delta", pt.exp(pt.concatenate(log_delta) if others else log_delta[0]), dims=LEVEL)
     for variable in others:
         pm.Deterministic(f"gamma{variable.suffix}", scale * variable.gamma, dims=(f"batch{variable.suffix}", "feature"))
+    if population.subject_sd is not None:
+        pm.Deterministic("subject_sd", scale * population.subject_sd, dims="feature")
+
+
+def record_shifts(population: Population, standard: Standardised) -> None:
+    """Record the shifts of all variables, in feature units, where they stand in the graph."""
+    gamma = [variable.gamma for variable in population.variables]
+    pm.Deterministic("gamma", standard.scale * (pt.concatenate(gamma) if len(gamma) > 1 else gamma[0]), dims=LEVEL)
 
 
 def declare_shifts(model: pm.Model, population: Population, standard: Standardised, start: Start) -> None:
@@ -65,12 +75,34 @@ def likelihood_of_rows(model: pm.Model, study: Study, moments: Moments) -> None:
     x = pm.Data("x", study.x - moments.center.mean(axis=0), dims=("obs", "covariate"))
     origin = model["alpha"] + ((moments.center.mean(axis=0) - moments.center) * model["beta"]).sum(axis=-1)
     mean = origin + x @ model["beta"].T + sum(model["gamma"][column] for column in columns)
+    if study.subjects is not None:
+        places = {label: place for place, label in enumerate(model.coords["subject"])}
+        index = pm.Data("subject_index", [places[label] for label in study.subjects], dims="obs")
+        mean = mean + pm.Normal("intercept", 0, model["subject_sd"], dims=("subject", "feature"))[index]
     sd = model["sigma"] * np.prod([model["delta"][column] for column in columns])
     seen = np.isfinite(y)
     if seen.all():
         pm.Normal("y", mean, sd, observed=y, dims=("obs", "feature"))
     else:
         pm.Normal("y", mean[seen.nonzero()], sd[seen.nonzero()], observed=y[seen])
+
+
+def likelihood_of_subjects(model: pm.Model, population: Population, standard: Standardised) -> None:
+    """Add what the likelihood of the moments, given shifts, lacks where subjects' intercepts are integrated out."""
+    pairs, first = standard.subjects, population.variables[0]
+    assert pairs is not None
+    shift = population.alpha + model["gamma"][first.place] / standard.scale
+    for variable in population.variables[1:]:
+        shift = shift + variable.gamma[variable.place]
+    beta = population.beta
+    slopes = pt.dot(pairs.mean_x[:, 0], beta.T) if pairs.n.shape[1] == 1 else (pairs.mean_x * beta).sum(axis=-1)
+    precision = pairs.n * pt.exp(-2 * population.log_scale)[pairs.batch]
+    residual = precision * (pairs.mean_y - shift[pairs.batch] - slopes)
+    zero = pt.zeros((len(pairs.labels), len(standard.scale)))
+    total, weighted = (pt.inc_subtensor(zero[pairs.subject], part) for part in (precision, residual))
+    variance = population.subject_sd**2
+    known = 1 + variance * total
+    pm.Potential("subjects", (variance * weighted**2 / known - pt.log(known)) / 2, dims=("subject", "feature"))
 
 
 def _within(population: Population, standard: Standardised) -> tuple[Any, Any]:

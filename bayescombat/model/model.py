@@ -21,7 +21,9 @@ from bayescombat.model.likelihoods import (
     likelihood_of_moments,
     likelihood_of_moments_given_shifts,
     likelihood_of_rows,
+    likelihood_of_subjects,
     record_in_feature_units,
+    record_shifts,
 )
 from bayescombat.model.population import declare_population
 from bayescombat.moments import Moments, as_moments
@@ -55,7 +57,8 @@ def build_model(
         normal variable ``y`` (obs, feature) in feature units; it serves predictive checks, ``pm.do`` and teaching.
     cell_means : {"integrated", "explicit"}
         With moments, whether the means of batch × feature are integrated out (fast) or stand in the graph as
-        ``gamma``. The textbook form always has them.
+        ``gamma``. The textbook form always has them, and so have the others where scans of subjects are repeated:
+        there the subjects' intercepts are integrated out, but for the textbook form.
     shared_factors : int or "auto"
         With moments that hold the features' cross-products: how many factors noise and batch effects share; see
         `bayescombat.fit`.
@@ -121,13 +124,18 @@ def build_model(
     with pm.Model(coords=_coords(moments, factors)) as model:
         population = declare_population(moments, priors, start, factors)
         record_in_feature_units(population, standard)
-        if likelihood == "observations" or cell_means == "explicit":
+        if population.subject_sd is not None:
+            record_shifts(population, standard)
+        elif likelihood == "observations" or cell_means == "explicit":
             declare_shifts(model, population, standard, start)
         if likelihood == "observations":
             assert isinstance(data, Study)
             likelihood_of_rows(model, data, moments)
             # pm.do and pm.observe refuse a model with starting values of its own.
             model.rvs_to_initial_values.update(dict.fromkeys(model.rvs_to_initial_values))
+        elif population.subject_sd is not None:
+            likelihood_of_moments_given_shifts(model, population, standard)
+            likelihood_of_subjects(model, population, standard)
         elif cell_means == "explicit":
             likelihood_of_moments_given_shifts(model, population, standard)
         else:
@@ -146,6 +154,8 @@ def _coords(moments: Moments, factors: Loadings | None) -> dict[str, Sequence[An
     if len(levels.active) > 1:
         coords |= {"cell": list(moments.batches)}
         coords |= {dim: list(names) for dim, names in levels.dims.items()}
+    if moments.subjects is not None:
+        coords["subject"] = list(moments.subjects.labels)
     if factors is not None:
         coords |= {"factor": range(factors.count), "axis": range(factors.of_squares.shape[1])}
     return coords

@@ -81,7 +81,19 @@ class Shared:
 
 @dataclass(frozen=True, eq=False)
 class Population:
-    """The random part that every likelihood builds on, on the standardised scale; `log_scale` is (cell, feature)."""
+    """The random part that every likelihood builds on, on the standardised scale.
+
+    Parameters
+    ----------
+    alpha, log_sigma : (feature,)
+    beta : (feature, direction)
+    variables : sequence of Variable
+    log_scale : (cell, feature)
+    shared : Shared, optional
+        Where features share factors.
+    subject_sd : (feature,), optional
+        Spread of the subjects' intercepts, where scans are repeated.
+    """
 
     alpha: Any
     beta: Any
@@ -89,6 +101,7 @@ class Population:
     variables: Sequence[Variable]
     log_scale: Any
     shared: Shared | None
+    subject_sd: Any
 
 
 def declare_population(moments: Moments, priors: Priors, start: Start, factors: Loadings | None) -> Population:
@@ -110,11 +123,12 @@ def declare_population(moments: Moments, priors: Priors, start: Start, factors: 
     variables = []
     for k, suffix in enumerate(suffixes):
         place = moments.positions[:, k] - moments.positions[:, k].min()
-        variables.append(_variable(suffix, place, hypers[k], log_sigma, start, k, shared))
+        variables.append(_variable(suffix, place, hypers[k], alpha, log_sigma, start, k, shared))
     log_scale = variables[0].log_scale
     if len(variables) > 1:
         log_scale = sum(variable.log_scale[variable.place] for variable in variables)
-    return Population(alpha, beta, log_sigma, variables, log_scale, shared)
+    subject_sd = None if start.subject_sd is None else _subject_sd(priors, start)
+    return Population(alpha, beta, log_sigma, variables, log_scale, shared, subject_sd)
 
 
 def expected_shifts(population: Population) -> Any:
@@ -169,10 +183,25 @@ def _squares(moments: Moments, factors: Loadings, hyper: _Hyper) -> tuple[Any, n
     return pt.dot(total - general, axes.T) - size / (2 * freedom), 1 / (1 - size)
 
 
+def _subject_sd(priors: Priors, start: Start) -> Any:
+    """Declare the spread of the subjects' intercepts, (feature,)."""
+    assert start.subject_sd is not None and start.subject_information is not None
+    typical = priors.subject_sd_median, priors.subject_sd_log_sd
+    spread = priors.subject_sd_spread_median, priors.subject_sd_spread_log_sd
+    return _spreads("subject_sd_standard", "", "feature", typical, spread, start.subject_information, start.subject_sd)
+
+
 def _variable(
-    suffix: str, place: np.ndarray, hyper: _Hyper, log_sigma: Any, start: Start, k: int, shared: Shared | None
+    suffix: str,
+    place: np.ndarray,
+    hyper: _Hyper,
+    alpha: Any,
+    log_sigma: Any,
+    start: Start,
+    k: int,
+    shared: Shared | None,
 ) -> Variable:
-    """Declare the effects of one batch variable; the first one's shifts are left open."""
+    """Declare the effects of one batch variable; the first one's shifts are left open unless scans are repeated."""
     shifts, scales, dim = start.gamma[k], start.log_delta[k], f"batch{suffix}"
     # The first variable's scales are sampled as those of its cells, which the data know.
     level, level_start = (log_sigma, start.log_sigma) if k == 0 else (0.0, 0.0)
@@ -187,15 +216,17 @@ def _variable(
         (dim, "feature"),
     )
     gamma = None
-    if k > 0:
-        sigma = pt.exp(log_sigma)
-        gamma = _partly_centred(
+    if k > 0 or start.subject_sd is not None:
+        # The first variable's shifts are sampled as means of its cells, as far as the data know these by themselves.
+        centring = start.centring if k == 0 else np.zeros(len(start.alpha))
+        sigma, origin = pt.exp(log_sigma), centring * start.alpha
+        gamma = -centring * alpha + _partly_centred(
             f"gamma{suffix}",
-            sigma * hyper.gamma_mean[:, None],
+            centring * alpha + sigma * hyper.gamma_mean[:, None],
             sigma * hyper.gamma_sd[:, None],
             _weight(1 / shifts.noise, shifts.sd_low[:, None]),
-            shifts.effect,
-            (np.exp(start.log_sigma) * shifts.mean[:, None], np.exp(start.log_sigma) * shifts.sd[:, None]),
+            origin + shifts.effect,
+            (origin + np.exp(start.log_sigma) * shifts.mean[:, None], np.exp(start.log_sigma) * shifts.sd[:, None]),
             (dim, "feature"),
         )
     return Variable(suffix, place, hyper.gamma_mean, hyper.gamma_sd, gamma, log_scale - noise)
@@ -236,7 +267,7 @@ def _batch_priors(name: str, suffix: str, dim: str, priors: Priors, start: Effec
     known = 1 / (signal + start.noise)
     mean = _batch_means(f"{name}_mean", suffix, dim, prior("mean"), (known * left).sum(axis=1), start)
     information = (2 * share**2).sum(axis=1)
-    sd = _batch_spreads(f"{name}_sd", suffix, dim, prior("sd"), prior("sd_spread"), information, start)
+    sd = _spreads(f"{name}_sd", suffix, dim, prior("sd"), prior("sd_spread"), information, start.sd)
     return mean, sd
 
 
@@ -253,17 +284,17 @@ def _batch_means(
     return pm.Deterministic(f"{name}{suffix}", between ** (1 - weight) * partly, dims=dim)
 
 
-def _batch_spreads(
+def _spreads(
     name: str,
     suffix: str,
     dim: str,
     typical: tuple[float, float],
     spread: tuple[float, float],
     information: np.ndarray,
-    start: Effects,
+    start: np.ndarray,
 ) -> Any:
-    """Return per-batch prior standard deviations, log-normal across batches."""
-    log_start = np.log(start.sd)
+    """Return standard deviations, log-normal across a dimension with a learned middle and spread."""
+    log_start = np.log(start)
     middle, width = float(log_start.mean()), max(float(log_start.std()), spread[0] / 3)
     log_typical = pm.Normal(f"{name}_log_typical{suffix}", np.log(typical[0]), typical[1], initval=middle)
     between = pm.LogNormal(f"{name}_spread{suffix}", np.log(spread[0]), spread[1], initval=width)

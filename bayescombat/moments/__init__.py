@@ -2,5 +2,6 @@
 
 from bayescombat.moments.merging import check_same_design, merge
 from bayescombat.moments.moments import Moments, as_moments
+from bayescombat.moments.subjects import Subjects
 
-__all__ = ["Moments", "as_moments", "check_same_design", "merge"]
+__all__ = ["Moments", "Subjects", "as_moments", "check_same_design", "merge"]

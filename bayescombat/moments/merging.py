@@ -10,6 +10,7 @@ import numpy as np
 from bayescombat.batches import Levels
 from bayescombat.errors import DataError, listing
 from bayescombat.moments.moments import Moments, as_moments
+from bayescombat.moments.subjects import Subjects
 from bayescombat.moments.sums import exact_sum
 from bayescombat.study import Study
 
@@ -97,7 +98,8 @@ def _spread(moments: Moments, batches: tuple[str, ...]) -> Moments:
         value = getattr(moments, name)
         arrays[name] = np.zeros((len(batches), *value.shape[1:]), dtype=value.dtype)
         arrays[name][place] = value
-    return replace(moments, **arrays, batches=batches)
+    subjects = None if moments.subjects is None else moments.subjects.placed(place)
+    return replace(moments, **arrays, batches=batches, subjects=subjects)
 
 
 def _add(a: Moments, b: Moments) -> Moments:
@@ -121,6 +123,7 @@ def _add(a: Moments, b: Moments) -> Moments:
         sxy=a.sxy + b.sxy + between[..., None] * dx * dy[..., None],
         syy=a.syy + b.syy + between * dy**2,
         cross=_cross(a, b, np.sqrt(between) * dy),
+        subjects=None if a.subjects is None or b.subjects is None else Subjects.joined([a.subjects, b.subjects]),
     )
 
 

@@ -18,6 +18,7 @@ import xarray as xr
 from bayescombat.batches import Levels
 from bayescombat.design import DesignSpec
 from bayescombat.errors import DataError, FileFormatError, listing
+from bayescombat.moments.subjects import Subjects
 from bayescombat.moments.sums import ARRAYS, cell_sums, cross_products, joined
 from bayescombat.storage import read_tree, write_tree
 from bayescombat.study import Study
@@ -58,6 +59,8 @@ class Moments:
         The reference batch.
     cross : ndarray, (batch, feature, feature), optional
         Centred cross-products of the features, where they were asked for: what factors are learned from.
+    subjects : Subjects, optional
+        Sizes and means of every subject's scans, where the design names subjects.
 
     Notes
     -----
@@ -87,6 +90,7 @@ class Moments:
     spec: DesignSpec
     reference: str | None = None
     cross: np.ndarray | None = None
+    subjects: Subjects | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only, as views, so that the caller's own stay as they are."""
@@ -161,7 +165,16 @@ class Moments:
         sums = joined([cell_sums(y[r], study.x[r]) for r in rows])
         scans = np.array([len(r) for r in rows])
         products = np.stack([cross_products(y[r]) for r in rows]) if cross else None
-        return cls(scans, **sums, batches=study.batches, spec=study.spec, reference=study.reference, cross=products)
+        subjects = None if study.subjects is None else Subjects.of(study.subjects, study.codes, y, study.x)
+        return cls(
+            scans,
+            **sums,
+            batches=study.batches,
+            spec=study.spec,
+            reference=study.reference,
+            cross=products,
+            subjects=subjects,
+        )
 
     def select(self, keep: np.ndarray) -> Self:
         """Return the moments of the features where `keep` (feature,) is true."""
@@ -169,7 +182,8 @@ class Moments:
         spread = ("mean_y", "mean_y_low", "sxy", "syy") if self.n.shape[1] == 1 else ARRAYS
         arrays: dict[str, Any] = {name: np.ascontiguousarray(getattr(self, name)[:, keep]) for name in spread}
         cross = None if self.cross is None else np.ascontiguousarray(self.cross[:, keep][:, :, keep])
-        return replace(self, **arrays, spec=replace(self.spec, features=names), cross=cross)
+        subjects = None if self.subjects is None else self.subjects.select(keep)
+        return replace(self, **arrays, spec=replace(self.spec, features=names), cross=cross, subjects=subjects)
 
     def to_dataset(self) -> xr.Dataset:
         """Return the moments as a labelled Dataset, dims batch, feature, covariate and covariate_other."""
@@ -201,7 +215,8 @@ class Moments:
         attrs = {"design": self.spec.to_json()}
         if self.reference is not None:
             attrs["reference"] = self.reference
-        return xr.Dataset({name: (dims[name], values[name]) for name in dims}, coords, attrs)
+        data = xr.Dataset({name: (dims[name], values[name]) for name in dims}, coords, attrs)
+        return data if self.subjects is None else data.assign(self.subjects.to_variables())
 
     @classmethod
     def from_dataset(cls, data: xr.Dataset) -> Self:
@@ -216,6 +231,7 @@ class Moments:
             spec=DesignSpec.from_json(data.attrs["design"]),
             reference=data.attrs.get("reference"),
             cross=np.array(data["cross"].values, dtype=float) if "cross" in data else None,
+            subjects=Subjects.from_dataset(data),
         )
 
     def save(self, path: str | os.PathLike[str], min_scans: int = MIN_SCANS) -> None:

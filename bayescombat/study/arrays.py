@@ -19,8 +19,9 @@ def table_of_arrays(
     covariates: Any,
     features: Sequence[object] | None,
     obs: Any,
-) -> tuple[pd.DataFrame, list[str], list[str], list[str]]:
-    """Return arrays as one table, and the names of its batch, covariate and feature columns.
+    subject: Any = None,
+) -> tuple[pd.DataFrame, list[str], list[str], list[str], list[str]]:
+    """Return arrays as one table, and the names of its batch, covariate, feature and subject columns.
 
     The parameters are those of `Study.from_arrays`, which names the errors.
 
@@ -34,16 +35,18 @@ def table_of_arrays(
     values = _features(y, features)
     labels = _batches(batch)
     columns = _covariates(covariates)
+    people = {} if subject is None else _subjects(subject)
     several = isinstance(batch, pd.DataFrame | Mapping)
     parts = {f"batch[{name!r}]" if several else "batch": column for name, column in labels.items()}
     parts |= {f"covariates[{name!r}]": column for name, column in columns.items()}
+    parts |= {f"subject[{name!r}]": column for name, column in people.items()}
     for name, part in parts.items():
         if len(part) != len(values):
             raise DataError(
                 f"Expected one row per scan in every array: y has {len(values)}, {name} has {len(part)}. "
                 "Give rows for the same scans, in the same order."
             )
-    indexed = {"y": y, "batch": batch, "covariates": covariates}
+    indexed = {"y": y, "batch": batch, "covariates": covariates, "subject": subject}
     for role, given in (("batch", batch), ("covariates", covariates)):
         if isinstance(given, Mapping):
             indexed |= {f"{role}[{name!r}]": column for name, column in given.items()}
@@ -54,11 +57,11 @@ def table_of_arrays(
             f"Expected one label per scan in obs: y has {len(values)} rows, obs has {len(rows)}. "
             "Give one label per row of y."
         )
-    others = [column.set_axis(values.index) for column in (*columns.values(), *labels.values())]
+    others = [column.set_axis(values.index) for column in (*columns.values(), *labels.values(), *people.values())]
     table = pd.concat([values, *others], axis=1)
-    table.columns = pd.Index([*values.columns, *columns, *labels], dtype=object)
+    table.columns = pd.Index([*values.columns, *columns, *labels, *people], dtype=object)
     table = as_table(table.set_axis(rows, axis=0))
-    return table, list(labels), list(columns), list(values.columns)
+    return table, list(labels), list(columns), list(values.columns), list(people)
 
 
 def _features(y: Any, features: Sequence[object] | None) -> pd.DataFrame:
@@ -110,6 +113,18 @@ def _labels(batch: Any, role: str) -> pd.Series:
         )
     # A list that went through numpy would turn 1 into "1" beside a text.
     return pd.Series(list(batch) if isinstance(batch, list | tuple) else batch)
+
+
+def _subjects(subject: Any) -> dict[str, pd.Series]:
+    """Return the subject labels as a column by name."""
+    if isinstance(subject, str) or np.ndim(subject) != 1:
+        raise DataError(
+            f"Expected one label per scan (one dimension) in subject, found "
+            f"{f'the text {subject!r}' if isinstance(subject, str) else f'{np.ndim(subject)} dimensions'}. "
+            "Give the labels themselves; for a table with a subject column use Study.from_dataframe."
+        )
+    column = pd.Series(list(subject) if isinstance(subject, list | tuple) else subject)
+    return {column.name if isinstance(column.name, str) else "subject": column}
 
 
 def _check_names(names: Sequence[str], role: str) -> None:

@@ -31,6 +31,12 @@ def check_conformity(found: DesignSpec, expected: DesignSpec) -> None:
             f"Expected a study with transform={expected.transform!r}, found transform={found.transform!r}. "
             "Make the study from its table with Study.from_design."
         )
+    if (found.subject is None) != (expected.subject is None):
+        wanted, given = ("without", "with") if expected.subject is None else ("with", "without")
+        raise DataError(
+            f"Expected a study {wanted} subjects, found one {given}. Make the study from its table with "
+            "Study.from_design."
+        )
     if (found.columns, found.state) != (expected.columns, expected.state):
         raise DataError(
             "Expected a study of the same design, found design columns of the same names with other "

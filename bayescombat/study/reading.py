@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from bayescombat.batches import cell_label
-from bayescombat.columns import cells, labels, measurements
+from bayescombat.columns import cells, labels, measurements, require
 from bayescombat.design import DesignSpec
 from bayescombat.errors import DataError, listing
 
-__all__ = ["batch_cells", "measured", "positions", "refuse_subject"]
+__all__ = ["batch_cells", "check_repeated", "measured", "positions", "subject_labels"]
 
 
 def batch_cells(table: pd.DataFrame, variables: Sequence[str]) -> np.ndarray:
@@ -83,15 +83,24 @@ def measured(table: pd.DataFrame, design: DesignSpec) -> np.ndarray:
     return y
 
 
-def refuse_subject(found: np.ndarray, name: str) -> None:
-    """Raise a DataError: what the model cannot do with subjects yet, or ever."""
-    if len(set(found)) == len(found):
+def subject_labels(table: pd.DataFrame, design: DesignSpec) -> np.ndarray | None:
+    """Return the label of each scan's subject, (obs,), where the design names subjects.
+
+    Raises
+    ------
+    DataError
+        If the column is not there, or labels are missing.
+    """
+    if design.subject is None:
+        return None
+    require(table, [design.subject], "subject column")
+    return np.asarray(labels(table[design.subject], "subject"), dtype=object)
+
+
+def check_repeated(found: np.ndarray | None, name: str | None) -> None:
+    """Raise a DataError if no subject has several scans."""
+    if found is not None and len(set(found)) == len(found):
         raise DataError(
             f"Expected several scans of at least some subjects in {name!r}, found one scan per subject: "
             "a subject's intercept and the noise cannot be told apart. Leave the subject out."
         )
-    raise DataError(
-        f"Expected one scan per subject, found {len(found)} scans of {len(set(found))} subjects in {name!r}. "
-        "Repeated scans are not modelled yet: keep one scan per subject, or leave the subject out and "
-        "treat the scans as independent, knowing that intervals are then too narrow."
-    )

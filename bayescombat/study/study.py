@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from bayescombat.batches import Levels, named_cell
-from bayescombat.columns import as_table, labels, require, text_label
+from bayescombat.columns import as_table, require, text_label
 from bayescombat.design import DesignSpec, batch_names, formula_text, parse
 from bayescombat.errors import DataError, listing
 from bayescombat.study.arrays import table_of_arrays
 from bayescombat.study.conformity import check_conformity
 from bayescombat.study.overlap import warn_of_gaps
-from bayescombat.study.reading import batch_cells, measured, positions, refuse_subject
+from bayescombat.study.reading import batch_cells, check_repeated, measured, positions, subject_labels
 from bayescombat.study.reference import check_reference
 from bayescombat.study.selection import chosen_features, warn_of_codes
 from bayescombat.study.summary import summary
@@ -47,6 +47,8 @@ class Study:
         How a table becomes features and design columns.
     reference : str, optional
         Label of the batch that the others are harmonized to; None for the pooled target.
+    subjects : ndarray of str objects, (obs,), optional
+        Labels of the scans' subjects, where repeated scans are modelled.
 
     Examples
     --------
@@ -70,10 +72,11 @@ class Study:
     obs: pd.Index
     spec: DesignSpec
     reference: str | None = None
+    subjects: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only, as views, so that the caller's own stay as they are."""
-        for name in ("y", "x", "codes"):
+        for name in ("y", "x", "codes", *([] if self.subjects is None else ["subjects"])):
             view = getattr(self, name).view()
             view.setflags(write=False)
             object.__setattr__(self, name, view)
@@ -128,7 +131,8 @@ class Study:
             Batch to harmonize to; by default the pooled average. With several batch columns one label of each, in
             their order or by their names; no scan need have all of them.
         subject : str, optional
-            Column of subject labels. Repeated scans are not modelled yet: naming a subject is an error.
+            Column of subject labels. Each subject then has an intercept for every feature, which harmonization leaves
+            as it is. Some subjects need to have several scans.
         transform : {"log"}, optional
             ``"log"`` harmonizes ratios: the logarithms of the features are modelled, so that shifts are factors,
             scales are exponents, and harmonized values are positive. Every value has to be above zero. By default
@@ -166,9 +170,7 @@ class Study:
         require(table, variables, "batch column")
         require(table, others, "subject column")
         names = chosen_features(table, features, [*variables, *parse(formula).columns.values(), *others])
-        for name in others:
-            refuse_subject(labels(table[name], "subject"), name)
-        study = cls._learn(table, variables, formula, names, reference, transform)
+        study = cls._learn(table, variables, formula, names, reference, transform, *others)
         if features is None:
             warn_of_codes(study.y, names)
         return study
@@ -183,6 +185,7 @@ class Study:
         features: Sequence[str] | None = None,
         obs: Any = None,
         reference: Reference | None = None,
+        subject: Any = None,
         transform: str | None = None,
     ) -> Self:
         """Return the study that arrays hold. The arrays are copied.
@@ -203,6 +206,8 @@ class Study:
             Unique labels of the scans; by default those of y, or 0, 1, ...
         reference : str, sequence of str, or mapping, optional
             Batch to harmonize to, as in `Study.from_dataframe`; by default the pooled average.
+        subject : array-like, (obs,), optional
+            Labels of the subjects, as in `Study.from_dataframe`.
         transform : {"log"}, optional
             As in `Study.from_dataframe`.
 
@@ -224,8 +229,8 @@ class Study:
         >>> study.batches, study.codes, study.features
         (('a', 'b'), array([1, 1, 0, 0]), ('feature_0',))
         """
-        table, variables, columns, names = table_of_arrays(y, batch, covariates, features, obs)
-        return cls._learn(table, variables, formula_text(columns), names, reference, transform)
+        table, variables, columns, names, others = table_of_arrays(y, batch, covariates, features, obs, subject)
+        return cls._learn(table, variables, formula_text(columns), names, reference, transform, *others)
 
     @classmethod
     def from_design(cls, table: pd.DataFrame, design: DesignSpec, *, reference: Reference | None = None) -> Self:
@@ -277,7 +282,8 @@ class Study:
         batches = Levels.of(design.batch, dict.fromkeys(cells)).sort(cells)
         name = None if reference is None else named_cell(reference, design.batch, "reference")
         y = measured(table, design)
-        return cls(y, design.matrix(table), positions(cells, batches), batches, table.index, design, name)
+        codes, subjects = positions(cells, batches), subject_labels(table, design)
+        return cls(y, design.matrix(table), codes, batches, table.index, design, name, subjects)
 
     def conforming(self, design: DesignSpec) -> Self:
         """Return this study under another spec of the same design, so that moments of both can be merged.
@@ -307,6 +313,7 @@ class Study:
         features: Sequence[str],
         reference: Reference | None,
         transform: str | None,
+        subject: str | None = None,
     ) -> Self:
         cells = batch_cells(table, variables)
         levels = Levels.of(variables, dict.fromkeys(cells))
@@ -321,11 +328,15 @@ class Study:
         name = None if reference is None else named_cell(reference, variables, "reference")
         if name is not None:
             check_reference(name, levels, batches, codes)
-        spec = DesignSpec.learn(table, batch=variables, formula=formula, features=features, transform=transform)
+        spec = DesignSpec.learn(
+            table, batch=variables, formula=formula, features=features, transform=transform, subject=subject
+        )
         y = measured(table, spec)
         warn_of_gaps(table, spec.sources, levels, batches, codes)
-        return cls(y, spec.matrix(table), codes, batches, table.index, spec, name)
+        subjects = subject_labels(table, spec)
+        check_repeated(subjects, subject)
+        return cls(y, spec.matrix(table), codes, batches, table.index, spec, name, subjects)
 
     def __repr__(self) -> str:
         """Say how many scans, features and batches there are, and which covariates."""
-        return summary(self.y, self.codes, self.batches, self.spec, self.reference)
+        return summary(self.y, self.codes, self.batches, self.spec, self.reference, self.subjects)

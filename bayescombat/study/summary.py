@@ -11,7 +11,14 @@ from bayescombat.errors import listing
 __all__ = ["summary"]
 
 
-def summary(y: np.ndarray, codes: np.ndarray, batches: Sequence[str], spec: DesignSpec, reference: str | None) -> str:
+def summary(
+    y: np.ndarray,
+    codes: np.ndarray,
+    batches: Sequence[str],
+    spec: DesignSpec,
+    reference: str | None,
+    subjects: np.ndarray | None,
+) -> str:
     """Say how many scans, features and batches there are, what is missing, and what is modelled.
 
     The parameters are those of `Study`.
@@ -19,7 +26,7 @@ def summary(y: np.ndarray, codes: np.ndarray, batches: Sequence[str], spec: Desi
     Examples
     --------
     >>> spec = DesignSpec(("site",), ("left",), "", (), (), "", "log")
-    >>> print(summary(np.array([[1.0], [np.nan], [2.0]]), np.array([0, 1, 1]), ["a", "b"], spec, "b"))
+    >>> print(summary(np.array([[1.0], [np.nan], [2.0]]), np.array([0, 1, 1]), ["a", "b"], spec, "b", None))
     Study: 3 scans × 1 feature
       33.3 % of the cells missing
       2 batches of 1 ('a') to 2 ('b') scans
@@ -33,6 +40,7 @@ def summary(y: np.ndarray, codes: np.ndarray, batches: Sequence[str], spec: Desi
         lines.append(f"{f'{missing:.1f}' if missing >= 0.05 else 'less than 0.1'} % of the cells missing")
     lines += _of_batches(codes, batches, spec.batch)
     lines.append(f"covariates: {listing(spec.covariates, 10) or 'none'}")
+    lines += [] if subjects is None else [f"{_count(len(set(subjects)), 'subject')} in {spec.subject!r}"]
     lines += [f"transform: {spec.transform}"] if spec.transform else []
     lines += [f"reference: {reference!r}"] if reference is not None else []
     return "\n  ".join(lines)
