@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from bayescombat.moments import Subjects
 
-__all__ = ["Intercepts", "Repeats", "predicted", "scores"]
+__all__ = ["Intercepts", "Repeats", "nested_information", "predicted", "scores"]
 
 GOLDEN = (np.sqrt(5) - 1) / 2
 
@@ -122,6 +122,34 @@ def predicted(
     variance = repeats.subject_sd[:, None, :] ** 2
     known = 1 + variance * total
     return Intercepts(variance * weighted / known, np.sqrt(variance / known), repeats.member, repeats.noise)
+
+
+def nested_information(
+    subjects: Subjects, batches: int, residual: np.ndarray, scale: np.ndarray, subject_sd: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what scans of subjects with one batch each tell of the batches' shifts: precision, and times the shift.
+
+    Parameters
+    ----------
+    subjects : Subjects
+        The subjects.
+    batches : int
+        How many there are.
+    residual : ndarray, (draw, pair, feature)
+        What everything else leaves of the pairs' means.
+    scale : ndarray, (draw, pair, feature)
+        Residual standard deviations of their scans.
+    subject_sd : ndarray, (draw, feature)
+        Spread of the intercepts.
+
+    Returns
+    -------
+    precision, weighted : ndarray, (draw, batch, feature)
+    """
+    own = subjects.n / scale**2
+    own = own / (1 + subject_sd[:, None, :] ** 2 * own)
+    member = (subjects.batch == np.arange(batches)[:, None]).astype(float)
+    return member @ own, member @ (own * residual)
 
 
 def scores(count: int) -> np.ndarray:

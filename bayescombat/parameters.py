@@ -10,7 +10,8 @@ from bayescombat.empirical import Estimates
 from bayescombat.errors import DataError, listing
 from bayescombat.factors import Loadings, factors_of
 from bayescombat.identification import estimable
-from bayescombat.moments import Moments, as_moments
+from bayescombat.intercepts import nested_information
+from bayescombat.moments import Moments, Subjects, as_moments
 from bayescombat.study import Study
 
 __all__ = ["HYPERPARAMETERS", "POPULATION", "estimated", "identify", "labelled"]
@@ -215,6 +216,8 @@ def _conditional_shifts(
         information = 1 / factors.of_own(moments.n, moments.scans)
     precision = information / (sigma * delta) ** 2
     weighted = precision * observed
+    if moments.subjects is not None:
+        precision, weighted = _of_nested_subjects(raw, moments, moments.subjects)
     if additive.crossed:
         member = additive.indicator[:, first]
         precision, weighted = (np.einsum("cl,dcv->dlv", member, values) for values in (precision, weighted))
@@ -223,6 +226,24 @@ def _conditional_shifts(
     known = 1 + variance * precision
     drawn = (mean + variance * weighted) / known + np.sqrt(variance / known) * rng.standard_normal(weighted.shape)
     return np.concatenate([drawn, later], axis=1)
+
+
+def _of_nested_subjects(
+    raw: Mapping[str, np.ndarray], moments: Moments, subjects: Subjects
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what subjects with one batch each tell of the shifts: precision, and times the shift."""
+    found = []
+    offset = subjects.mean_x - moments.center
+    for v in range(len(moments.features)):
+        mine, own = slice(v, v + 1), min(v, offset.shape[1] - 1)
+        slopes = raw["beta"][:, v] @ offset[:, own].T
+        residual = subjects.mean_y[:, v] - raw["alpha"][:, mine] - slopes
+        scale = raw["sigma"][:, mine] * raw["delta"][:, subjects.batch, v]
+        one = subjects.select(np.arange(len(moments.features)) == v)
+        spread = raw["subject_sd"][:, mine]
+        found.append(nested_information(one, len(moments.batches), residual[..., None], scale[..., None], spread))
+    precision, weighted = (np.concatenate(part, axis=-1) for part in zip(*found, strict=True))
+    return precision, weighted
 
 
 def _constrained(raw: Mapping[str, np.ndarray], moments: Moments) -> dict[str, np.ndarray]:

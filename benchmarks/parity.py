@@ -1,4 +1,4 @@
-"""Largest differences of ``compat="sva"`` from outputs of the R packages sva and neuroCombat."""
+"""Largest differences of ``compat=`` from outputs of the R packages sva, neuroCombat and longCombat."""
 
 import warnings
 from functools import cache
@@ -79,6 +79,26 @@ def difference_on_fcon1000(configuration: str) -> float:
     return _difference(study, configuration, expected)
 
 
+def travelling_people() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return 29 scans of four people at six scanners, and longCombat's output for 62 thickness features of theirs."""
+    folder = FOLDER / "hawco_traveling_longitudinal"
+    rows = pd.read_csv(folder / "hawco_t1_dti.csv.gz")
+    outputs = pd.read_csv(folder / "r_longCombat_reference_dktcortex_thickness.csv.gz")
+    keys = ["subject", "year", "scanner"]
+    outputs = rows[keys].merge(outputs, on=keys, validate="one_to_one")
+    expected = outputs.drop(columns=keys).rename(columns=lambda name: name.removesuffix(".combat"))
+    features = list(expected.columns.intersection(rows.columns.drop(["session", "site"], errors="ignore")))
+    return rows[[*keys, *features]], expected[features]
+
+
+def difference_on_travelling_people(configuration: str) -> float:
+    """Return the largest difference from longCombat on four travelling people (29 scans × 62 features)."""
+    rows, expected = travelling_people()
+    study = study_of(rows, batch="scanner", covariates="year", features=list(expected.columns), subject="subject")
+    found = bc.fit(study, method="eb", compat=configuration).harmonized["mean"]
+    return float(abs(found.values - expected.to_numpy()).max())
+
+
 @cache
 def _outputs(name: str) -> pd.DataFrame:
     return pd.read_parquet(FOLDER / name).set_index("config")
@@ -110,6 +130,7 @@ def table() -> pd.DataFrame:
         "neurocombat_testdata (R)": (difference_on_testdata, TESTDATA),
         "bladderbatch (sva)": (difference_on_bladderbatch, BLADDERBATCH),
         "fcon1000 (R neuroCombat)": (difference_on_fcon1000, FCON1000),
+        "hawco (longCombat)": (difference_on_travelling_people, ["longcombat"]),
     }
     rows = [
         {"reference": name, "configurations": len(names), "difference": max(difference(c) for c in names)}

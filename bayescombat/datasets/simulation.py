@@ -23,6 +23,7 @@ VARIABLES = {
     "delta": (("batch", "feature"), "1", "scale of the batch"),
     "sigma": (("feature",), "feature units", "residual standard deviation"),
     "harmonized": (("obs", "feature"), "feature units", "value without the effect of the batch"),
+    "subject_sd": (("feature",), "feature units", "standard deviation of the subjects' intercepts"),
 }
 
 
@@ -33,7 +34,8 @@ class Simulation:
     Attributes
     ----------
     table : pandas.DataFrame
-        One row per scan: columns ``site``, ``age`` (years), ``sex`` (``"F"`` or ``"M"``) and the features.
+        One row per scan: columns ``site``, ``age`` (years), ``sex`` (``"F"`` or ``"M"``) and the features; with
+        repeated scans ``subject`` too.
     truth : xarray.Dataset
         ``alpha``, ``sigma`` (feature), ``beta`` (covariate, feature), ``gamma``, ``delta`` (batch, feature)
         and ``harmonized`` (obs, feature), under the constraint of the pooled target.
@@ -69,6 +71,9 @@ def simulate(
     factors: int = 0,
     factor_share: float = 0.4,
     factor_sd: float = 1.0,
+    repeats: int = 1,
+    subject_sd: float = 1.5,
+    travelling: float = 0.2,
 ) -> Simulation:
     r"""Draw a study of several sites from the ComBat model.
 
@@ -110,6 +115,12 @@ def simulate(
         Share of the noise that is the factors'.
     factor_sd : float
         Spread of the sites along a factor, in units of sigma.
+    repeats : int
+        Scans of every subject, a year apart; the last one of a site may have fewer. With one there are no subjects.
+    subject_sd : float
+        Typical spread of the subjects' intercepts, in units of sigma; a feature's own is log-normal around it.
+    travelling : float
+        Share of the scans whose subjects change places, so that they were scanned at several sites.
 
     Returns
     -------
@@ -138,6 +149,8 @@ def simulate(
     counts = np.asarray(scans, dtype=np.int64)
     site = np.repeat(np.arange(len(counts)), counts)
     age, male = _people(rng, site, site_age_sd)
+    subject, people = _subjects(seed, site, repeats, travelling)
+    age, male = age[people] + _visits(subject), male[people]
     x = np.column_stack([age, male])
 
     sigma = 0.15 * np.exp(rng.normal(0.0, 0.3, features))
@@ -153,9 +166,14 @@ def simulate(
     fixed = truth["alpha"] + (x - x.mean(axis=0)) @ beta
     noise = np.sqrt(1 - (loadings**2).sum(axis=1)) * rng.normal(size=fixed.shape)
     noise = truth["sigma"] * (noise + shared.normal(size=(len(x), factors)) @ loadings.T)
-    truth["harmonized"] = fixed + noise
-    y = fixed + truth["gamma"][site] + truth["delta"][site] * noise
-    return _labelled(site, age, male, y, truth)
+    intercept = np.zeros_like(fixed)
+    if repeats > 1:
+        own = np.random.default_rng([seed, 3])
+        truth["subject_sd"] = truth["sigma"] * subject_sd * np.exp(own.normal(0.0, SPREAD_OF_LOG_SPREADS, features))
+        intercept = truth["subject_sd"] * own.normal(size=(subject.max() + 1, features))[subject]
+    truth["harmonized"] = fixed + intercept + noise
+    y = fixed + intercept + truth["gamma"][site] + truth["delta"][site] * noise
+    return _labelled(site, age, male, y, truth, subject if repeats > 1 else None)
 
 
 def _check(scans: Sequence[int], features: int) -> None:
@@ -174,6 +192,29 @@ def _people(rng: np.random.Generator, site: NDArray[np.int64], site_age_sd: floa
     age = rng.normal(mean_age[site], 12.0).clip(5.0, 95.0).round(1)
     male = (rng.uniform(size=site.size) < share_of_men[site]).astype(np.float64)
     return age, male
+
+
+def _subjects(
+    seed: int, site: NDArray[np.int64], repeats: int, travelling: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw the subject of every scan, and return it with the position of that subject's first scan."""
+    if repeats == 1:
+        return np.arange(len(site)), np.arange(len(site))
+    rng = np.random.default_rng([seed, 2])
+    within = np.arange(len(site)) - np.searchsorted(site, site)
+    subject = np.cumsum(within % repeats == 0) - 1
+    moving = np.flatnonzero(rng.uniform(size=len(site)) < travelling)
+    subject[moving] = rng.permutation(subject[moving])
+    _, first, subject = np.unique(subject, return_index=True, return_inverse=True)
+    return subject, first[subject]
+
+
+def _visits(subject: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many scans of the same subject came before each."""
+    order = np.argsort(subject, kind="stable")
+    visits = np.empty_like(subject)
+    visits[order] = np.arange(len(subject)) - np.searchsorted(subject[order], subject[order])
+    return visits
 
 
 def _site_effects(rng: np.random.Generator, sites: int, features: int, mean_sd: float, typical_sd: float) -> Array:
@@ -200,11 +241,20 @@ def _constrained(weights: Array, mean: Array, scale: Array) -> dict[str, Array]:
     return {"alpha": alpha, "sigma": sigma, "gamma": mean - alpha, "delta": scale / sigma}
 
 
-def _labelled(site: NDArray[np.int64], age: Array, male: Array, y: Array, truth: dict[str, Array]) -> Simulation:
+def _labelled(
+    site: NDArray[np.int64],
+    age: Array,
+    male: Array,
+    y: Array,
+    truth: dict[str, Array],
+    subject: NDArray[np.int64] | None,
+) -> Simulation:
     sites = int(site.max()) + 1
     labels = np.array([f"site_{number:0{max(2, len(str(sites)))}d}" for number in range(1, sites + 1)])
     features = tuple(f"feature_{number}" for number in range(y.shape[1]))
     people = pd.DataFrame({"site": labels[site], "age": age, "sex": np.where(male == 1.0, "M", "F")})
+    if subject is not None:
+        people.insert(1, "subject", subject)
     table = pd.concat([people, pd.DataFrame(y, columns=list(features))], axis=1)
     coords = {
         "feature": list(features),
@@ -215,5 +265,6 @@ def _labelled(site: NDArray[np.int64], age: Array, male: Array, y: Array, truth:
     variables = {
         name: (dims, truth[name], {"units": units, "long_name": long_name})
         for name, (dims, units, long_name) in VARIABLES.items()
+        if name in truth
     }
     return Simulation(table, xr.Dataset(variables, coords), features)

@@ -15,6 +15,7 @@ __all__ = [
     "declare_shifts",
     "likelihood_of_moments",
     "likelihood_of_moments_given_shifts",
+    "likelihood_of_nested_subjects",
     "likelihood_of_rows",
     "likelihood_of_subjects",
     "record_in_feature_units",
@@ -89,20 +90,54 @@ def likelihood_of_rows(model: pm.Model, study: Study, moments: Moments) -> None:
 
 def likelihood_of_subjects(model: pm.Model, population: Population, standard: Standardised) -> None:
     """Add what the likelihood of the moments, given shifts, lacks where subjects' intercepts are integrated out."""
-    pairs, first = standard.subjects, population.variables[0]
-    assert pairs is not None
-    shift = population.alpha + model["gamma"][first.place] / standard.scale
+    first = population.variables[0]
+    shift = model["gamma"][first.place] / standard.scale
     for variable in population.variables[1:]:
         shift = shift + variable.gamma[variable.place]
-    beta = population.beta
+    precision, residual = _pairs(population, standard, shift)
+    subjects = standard.subjects
+    assert subjects is not None
+    if not subjects.nested:
+        zero = pt.zeros((len(subjects.labels), len(standard.scale)))
+        precision, residual = (pt.inc_subtensor(zero[subjects.subject], part) for part in (precision, residual))
+    pm.Potential("subjects", _of_intercepts(population, precision, residual), dims=("subject", "feature"))
+
+
+def likelihood_of_nested_subjects(population: Population, standard: Standardised) -> None:
+    """Add the likelihood of the moments of subjects with one batch each: shifts and intercepts integrated out."""
+    subjects, seen = standard.subjects, (standard.n > 0).astype(float)
+    assert subjects is not None
+    mean, ssr = _within(population, standard)
+    noise = pt.exp(2 * population.log_scale) * _own(population, standard)
+    unshifted = _squares(population, standard, ssr) - (LOG_2PI + pt.log(noise) + mean**2 / noise) / 2
+    precision, residual = _pairs(population, standard, pt.zeros((len(standard.n), 1)))
+    known = 1 + population.subject_sd**2 * precision
+    zero = pt.zeros((len(standard.n), len(standard.scale)))
+    information, score = (pt.inc_subtensor(zero[subjects.batch], part / known) for part in (precision, residual))
+    sigma = pt.exp(population.log_sigma)
+    expected = sigma * expected_shifts(population)
+    variance = (sigma * population.variables[0].gamma_sd[:, None]) ** 2
+    total = 1 + variance * information
+    moved = variance * score**2 + 2 * score * expected - information * expected**2
+    pm.Potential("cells", unshifted * seen, dims=_cell_dims(population))
+    pm.Potential("subjects", _of_intercepts(population, precision, residual), dims=("subject", "feature"))
+    pm.Potential("levels", (moved / total - pt.log(total)) / 2, dims=LEVEL)
+
+
+def _pairs(population: Population, standard: Standardised, shift: Any) -> tuple[Any, Any]:
+    """Return the precision of every pair's mean, and its residual weighted by it, (pair, feature)."""
+    pairs, beta = standard.subjects, population.beta
+    assert pairs is not None
     slopes = pt.dot(pairs.mean_x[:, 0], beta.T) if pairs.n.shape[1] == 1 else (pairs.mean_x * beta).sum(axis=-1)
     precision = pairs.n * pt.exp(-2 * population.log_scale)[pairs.batch]
-    residual = precision * (pairs.mean_y - shift[pairs.batch] - slopes)
-    zero = pt.zeros((len(pairs.labels), len(standard.scale)))
-    total, weighted = (pt.inc_subtensor(zero[pairs.subject], part) for part in (precision, residual))
+    return precision, precision * (pairs.mean_y - (population.alpha + shift)[pairs.batch] - slopes)
+
+
+def _of_intercepts(population: Population, precision: Any, residual: Any) -> Any:
+    """Return what integrating intercepts out adds, (subject, feature)."""
     variance = population.subject_sd**2
-    known = 1 + variance * total
-    pm.Potential("subjects", (variance * weighted**2 / known - pt.log(known)) / 2, dims=("subject", "feature"))
+    known = 1 + variance * precision
+    return (variance * residual**2 / known - pt.log(known)) / 2
 
 
 def _within(population: Population, standard: Standardised) -> tuple[Any, Any]:

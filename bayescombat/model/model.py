@@ -20,6 +20,7 @@ from bayescombat.model.likelihoods import (
     declare_shifts,
     likelihood_of_moments,
     likelihood_of_moments_given_shifts,
+    likelihood_of_nested_subjects,
     likelihood_of_rows,
     likelihood_of_subjects,
     record_in_feature_units,
@@ -57,8 +58,8 @@ def build_model(
         normal variable ``y`` (obs, feature) in feature units; it serves predictive checks, ``pm.do`` and teaching.
     cell_means : {"integrated", "explicit"}
         With moments, whether the means of batch × feature are integrated out (fast) or stand in the graph as
-        ``gamma``. The textbook form always has them, and so have the others where scans of subjects are repeated:
-        there the subjects' intercepts are integrated out, but for the textbook form.
+        ``gamma``. The textbook form always has them; the others have them too where subjects were scanned in several
+        batches. Intercepts of subjects stand in the graph of the textbook form alone.
     shared_factors : int or "auto"
         With moments that hold the features' cross-products: how many factors noise and batch effects share; see
         `bayescombat.fit`.
@@ -124,7 +125,8 @@ def build_model(
     with pm.Model(coords=_coords(moments, factors)) as model:
         population = declare_population(moments, priors, start, factors)
         record_in_feature_units(population, standard)
-        if population.subject_sd is not None:
+        declared = population.variables[0].gamma is not None
+        if declared:
             record_shifts(population, standard)
         elif likelihood == "observations" or cell_means == "explicit":
             declare_shifts(model, population, standard, start)
@@ -133,11 +135,12 @@ def build_model(
             likelihood_of_rows(model, data, moments)
             # pm.do and pm.observe refuse a model with starting values of its own.
             model.rvs_to_initial_values.update(dict.fromkeys(model.rvs_to_initial_values))
-        elif population.subject_sd is not None:
+        elif declared or cell_means == "explicit":
             likelihood_of_moments_given_shifts(model, population, standard)
-            likelihood_of_subjects(model, population, standard)
-        elif cell_means == "explicit":
-            likelihood_of_moments_given_shifts(model, population, standard)
+            if moments.subjects is not None:
+                likelihood_of_subjects(model, population, standard)
+        elif moments.subjects is not None:
+            likelihood_of_nested_subjects(population, standard)
         else:
             likelihood_of_moments(population, standard)
     return model

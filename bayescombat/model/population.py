@@ -32,7 +32,7 @@ class Variable:
     gamma_mean, gamma_sd : (level,)
         Prior of the shifts, in units of sigma.
     gamma : (level, feature), optional
-        Shifts; those of the first variable are integrated out or declared later.
+        Shifts; those of the first variable are integrated out or declared later, unless subjects couple its cells.
     log_scale : (level, feature)
         Log scales; those of the first variable include log sigma.
     """
@@ -123,7 +123,7 @@ def declare_population(moments: Moments, priors: Priors, start: Start, factors: 
     variables = []
     for k, suffix in enumerate(suffixes):
         place = moments.positions[:, k] - moments.positions[:, k].min()
-        variables.append(_variable(suffix, place, hypers[k], alpha, log_sigma, start, k, shared))
+        variables.append(_variable(suffix, place, hypers[k], alpha, log_sigma, start, k, shared, _coupled(moments)))
     log_scale = variables[0].log_scale
     if len(variables) > 1:
         log_scale = sum(variable.log_scale[variable.place] for variable in variables)
@@ -183,6 +183,12 @@ def _squares(moments: Moments, factors: Loadings, hyper: _Hyper) -> tuple[Any, n
     return pt.dot(total - general, axes.T) - size / (2 * freedom), 1 / (1 - size)
 
 
+def _coupled(moments: Moments) -> bool:
+    """Whether subjects tie the means of cells together, so that these cannot be integrated out one by one."""
+    subjects = moments.subjects
+    return subjects is not None and (len(moments.levels.active) > 1 or not subjects.nested)
+
+
 def _subject_sd(priors: Priors, start: Start) -> Any:
     """Declare the spread of the subjects' intercepts, (feature,)."""
     assert start.subject_sd is not None and start.subject_information is not None
@@ -200,8 +206,9 @@ def _variable(
     start: Start,
     k: int,
     shared: Shared | None,
+    coupled: bool,
 ) -> Variable:
-    """Declare the effects of one batch variable; the first one's shifts are left open unless scans are repeated."""
+    """Declare the effects of one batch variable; the first one's shifts are left open unless cells are coupled."""
     shifts, scales, dim = start.gamma[k], start.log_delta[k], f"batch{suffix}"
     # The first variable's scales are sampled as those of its cells, which the data know.
     level, level_start = (log_sigma, start.log_sigma) if k == 0 else (0.0, 0.0)
@@ -216,7 +223,7 @@ def _variable(
         (dim, "feature"),
     )
     gamma = None
-    if k > 0 or start.subject_sd is not None:
+    if k > 0 or coupled:
         # The first variable's shifts are sampled as means of its cells, as far as the data know these by themselves.
         centring = start.centring if k == 0 else np.zeros(len(start.alpha))
         sigma, origin = pt.exp(log_sigma), centring * start.alpha

@@ -242,7 +242,8 @@ class Moments:
         path : path-like
             An older file there is replaced once the new one is complete.
         min_scans : int
-            Fewest scans of a batch, and of a feature in it, that may leave the site.
+            Fewest scans of a batch, and of a feature in it, that may leave the site; where the design names subjects,
+            of each of its subjects too.
 
         Raises
         ------
@@ -261,6 +262,9 @@ class Moments:
         more.
         """
         fewest = np.where(self.n > 0, self.n, np.inf).min(axis=1)
+        if self.subjects is not None:
+            least = np.where(self.subjects.n > 0, self.subjects.n, np.inf).min(axis=1)
+            np.minimum.at(fewest, self.subjects.batch, least)
         small = np.minimum(fewest, self.scans) < min_scans
         if small.any():
             raise DataError(

@@ -82,6 +82,11 @@ class Subjects:
         """Where each subject's pairs begin, (subject,)."""
         return np.flatnonzero(np.diff(self.subject, prepend=-1))
 
+    @property
+    def nested(self) -> bool:
+        """Whether every subject was scanned in one batch."""
+        return len(self.subject) == len(self.labels)
+
     def total(self, values: np.ndarray) -> np.ndarray:
         """Return the sums of values (pair, ...) over the pairs of every subject, (subject, ...)."""
         return np.asarray(np.add.reduceat(values, self.starts, axis=0))
