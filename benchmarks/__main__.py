@@ -9,7 +9,18 @@ from importlib import import_module
 
 import pandas as pd
 
-NAMES = ("parity", "speed", "mixing", "coverage", "crossed", "replicates", "unseen", "newcomers", "shrunken")
+NAMES = (
+    "parity",
+    "speed",
+    "mixing",
+    "coverage",
+    "crossed",
+    "repeated",
+    "replicates",
+    "unseen",
+    "newcomers",
+    "shrunken",
+)
 
 
 def main() -> None:

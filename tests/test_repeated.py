@@ -1,7 +1,6 @@
 """Repeated scans: an intercept for every subject, against dense algebra, longCombat and simulations of known truth."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from scipy.stats import norm
 import bayescombat as bc
 from bayescombat.parameters import POPULATION
 from bayescombat.repeated import fixed_effects
-from benchmarks import parity
+from benchmarks import parity, repeated
 
 type Point = dict[str, np.ndarray]
 
@@ -149,35 +148,10 @@ def test_longcombat_needs_subjects_and_no_reference() -> None:
         bc.fit(study_of(table(), reference="site_02"), method="eb", compat="longcombat")
 
 
-def rmse(found: np.ndarray, simulation: bc.datasets.Simulation) -> float:
-    away = (found - simulation.truth["harmonized"].values) / simulation.truth["sigma"].values
-    return float(np.sqrt((away**2).mean()))
-
-
-def simulated_study(travelling: float, seed: int, features: int) -> tuple[bc.Study, bc.datasets.Simulation]:
-    simulation = bc.datasets.simulate(
-        (60, 40, 24, 12, 8), features=features, repeats=3, travelling=travelling, seed=seed
-    )
-    names = list(simulation.features)
-    # Far from zero, where harmonized values would be called negative.
-    rows = simulation.table.assign(**{name: simulation.table[name] + 10 for name in names})
-    return bc.Study.from_dataframe(rows, batch="site", covariates="age", features=names, subject="subject"), simulation
-
-
-@pytest.mark.parametrize("travelling", [0.0, 0.5])
+@pytest.mark.parametrize("travelling", repeated.TRAVELLING)
 def test_harmonized_values_are_nearer_to_the_truth_than_the_published_ones(travelling: float) -> None:
-    away = []
-    for seed in range(6):
-        study, simulation = simulated_study(travelling, seed, features=40)
-        alone = replace(study, subjects=None, spec=replace(study.spec, subject=None))
-        fits = [
-            bc.fit(study, method="eb"),
-            bc.fit(study, method="eb", compat="longcombat"),
-            bc.fit(alone, method="eb"),
-        ]
-        away.append([rmse(fit.harmonized["mean"].values - 10, simulation) for fit in fits])
-    default, published, without = np.mean(away, axis=0)
-    assert default < 0.9 * min(published, without)
+    found = repeated.accuracy(travelling, range(6), nuts=False)
+    assert found["RMSE EB"] < 0.9 * min(found["RMSE EB as published"], found["RMSE EB without subjects"])
 
 
 # ---------------------------------------------------------------- the model
@@ -339,18 +313,19 @@ def test_nuts_finds_what_restricted_maximum_likelihood_does(nuts: bc.Fit) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("travelling", [0.0, 0.5])
+@pytest.mark.parametrize("travelling", repeated.TRAVELLING)
 def test_intervals_cover_the_truth(travelling: float) -> None:
-    covered, nuts, eb = [], [], []
-    for seed in range(8):
-        study, simulation = simulated_study(travelling, seed, features=20)
-        fit = bc.fit(study, chains=2, seed=1, progress_bar=False)
-        found, truth = fit.harmonized, simulation.truth["harmonized"].values + 10
-        covered.append((found["lower"].values <= truth) & (truth <= found["upper"].values))
-        nuts.append(rmse(found["mean"].values - 10, simulation))
-        eb.append(rmse(bc.fit(study, method="eb").harmonized["mean"].values - 10, simulation))
-    assert 0.86 <= np.mean(covered) <= 0.94
-    assert np.mean(nuts) < np.mean(eb)
+    found = repeated.accuracy(travelling)
+    assert 0.86 <= found["coverage of 90 %"] <= 0.94
+    assert found["RMSE NUTS"] < found["RMSE EB"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("travelling", repeated.TRAVELLING)
+def test_five_hundred_subjects_take_two_seconds_and_three_minutes(travelling: float) -> None:
+    found = repeated.seconds(travelling)
+    assert found["eb fit (s)"] + found["eb harmonize (s)"] < 2
+    assert found["nuts fit (s)"] < 180
 
 
 # ---------------------------------------------------------------- harmonized values
