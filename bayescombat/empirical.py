@@ -13,18 +13,15 @@ from typing import Literal
 import numpy as np
 from scipy.special import digamma, logsumexp, polygamma
 
-from bayescombat.additive import Additive
 from bayescombat.moments import Moments
+from bayescombat.regression import LeastSquares, least_squares
 
 __all__ = [
     "Estimates",
     "LEAST_FREEDOM",
     "Hats",
-    "LeastSquares",
     "Shrinkage",
     "empirical_bayes",
-    "least_squares",
-    "products_of_covariates",
     "shrunken",
     "unshrunken",
 ]
@@ -35,34 +32,6 @@ SVA_TOLERANCE = 1e-4
 MOST_ITERATIONS = 10_000
 # Degrees of freedom below which residuals tell nothing of a scale.
 LEAST_FREEDOM = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class LeastSquares:
-    """The fixed-effects fit: additive effects of the batch variables' levels, common slopes.
-
-    Parameters
-    ----------
-    additive : Additive
-        The levels, weighted by observed scans.
-    center : ndarray, (1 or feature, covariate)
-        Average covariates over all scans.
-    beta : ndarray, (feature, covariate)
-        Slopes, in feature units per unit of the design column.
-    cell_mean : ndarray, (batch, feature)
-        Means of the batches at the average covariates, in feature units.
-    ssr : ndarray, (batch, feature)
-        Residual sums of squares.
-    whitener : ndarray, (1 or feature, covariate, covariate)
-        ``(x - center) @ whitener`` has unit covariance within batches.
-    """
-
-    additive: Additive
-    center: np.ndarray
-    beta: np.ndarray
-    cell_mean: np.ndarray
-    ssr: np.ndarray
-    whitener: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +64,8 @@ class Estimates:
         ``gamma_mean, gamma_sd, log_delta_mean, log_delta_sd`` of the parametric priors, else empty.
     iterations : ndarray, (batch,)
         Passes of the fixed point; zero where the estimate has a closed form.
+    smooth_sd : ndarray, (feature, smooth)
+        Standard deviations of the smooths' coefficients.
     """
 
     alpha: np.ndarray
@@ -104,50 +75,7 @@ class Estimates:
     delta: np.ndarray
     hyper: dict[str, np.ndarray]
     iterations: np.ndarray
-
-
-def products_of_covariates(moments: Moments) -> tuple[Additive, np.ndarray, np.ndarray]:
-    """Return the levels, what they leave of the batches' covariate means, and the products of all that they leave.
-
-    Returns
-    -------
-    additive : Additive
-        The levels, weighted by observed scans.
-    left : ndarray, (batch, 1 or feature, covariate)
-        What levels do not explain of the means: zero with one batch variable.
-    products : ndarray, (1 or feature, covariate, covariate)
-        Cross-products of the design columns that tell of the slopes.
-    """
-    additive = Additive(moments.positions, moments.n)
-    pooled = moments.sxx.sum(axis=0)
-    if not additive.crossed or not moments.covariates:
-        return additive, np.zeros_like(moments.mean_x), pooled
-    offset = np.where((moments.n > 0)[..., None], moments.mean_x - moments.center, 0.0)
-    left = offset - np.stack([additive.fitted(column) for column in np.moveaxis(offset, -1, 0)], axis=-1)
-    return additive, left, pooled + np.einsum("cfp,cfq->fpq", moments.n[..., None] * left, left)
-
-
-def least_squares(moments: Moments) -> LeastSquares:
-    """Fit additive effects of the levels, and common slopes, by ordinary least squares."""
-    n, center, seen = moments.n, moments.center, moments.n > 0
-    additive, left, pooled = products_of_covariates(moments)
-    cross = moments.sxy.sum(axis=0)
-    if additive.crossed:
-        unexplained = moments.mean_y - additive.fitted(moments.mean_y)
-        cross = cross + (n[..., None] * left * unexplained[..., None]).sum(axis=0)
-    scale = np.sqrt(np.einsum("fpp->fp", pooled))
-    correlation = pooled / (scale[:, :, None] * scale[:, None, :])
-    root = np.linalg.inv(np.linalg.cholesky(correlation)).swapaxes(1, 2) / scale[:, :, None]
-    beta = (root @ (root.swapaxes(1, 2) @ cross[..., None]))[..., 0]
-    offset = moments.mean_x - center
-    cell_mean = np.where(seen, moments.mean_y - (offset * beta).sum(axis=-1), 0.0)
-    explained = (moments.sxx @ beta[..., None])[..., 0]
-    ssr = np.maximum(moments.syy - (beta * (2 * moments.sxy - explained)).sum(axis=-1), 0)
-    if additive.crossed:
-        fitted = additive.fitted(cell_mean)
-        cell_mean, ssr = fitted, ssr + n * (cell_mean - fitted) ** 2
-    freedom = np.maximum((n - additive.leverage()).sum(axis=0) - len(moments.covariates), 1)
-    return LeastSquares(additive, center, beta, cell_mean, ssr, root * np.sqrt(freedom)[:, None, None])
+    smooth_sd: np.ndarray
 
 
 def empirical_bayes(
@@ -174,7 +102,7 @@ def empirical_bayes(
     if moments.reference is not None:
         at = moments.levels.positions([moments.reference])[0]
         gamma[at], delta2[at], iterations[at] = 0.0, 1.0, 0
-    return Estimates(alpha, fit.beta, sigma, sigma * gamma, np.sqrt(delta2), hyper, iterations)
+    return Estimates(alpha, fit.beta, sigma, sigma * gamma, np.sqrt(delta2), hyper, iterations, fit.smooth_sd)
 
 
 def shrunken(

@@ -102,6 +102,12 @@ def by_empirical_bayes(
             f"Expected one batch variable for compat='sva', found {listing(moments.levels.active)}: sva knows one. "
             "Leave compat out, or give one variable."
         )
+    if compat == "sva" and moments.spec.smooths:
+        smooths = [smooth.column for smooth in moments.spec.smooths]
+        raise BayesCombatError(
+            f"Expected no smooth for compat='sva', found {listing(smooths)}: sva knows no penalised columns. Leave "
+            "compat out, or put a spline into the formula, such as bs(age, df=4)."
+        )
     factors = shared_factors_of(moments, shared_factors)
     if factors is not None and (shrinkage != "parametric" or compat):
         raise BayesCombatError(

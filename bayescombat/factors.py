@@ -12,9 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from bayescombat.empirical import empirical_bayes, least_squares
+from bayescombat.empirical import empirical_bayes
 from bayescombat.errors import BayesCombatError, listing
 from bayescombat.moments import Moments
+from bayescombat.regression import least_squares
 
 __all__ = ["Loadings", "SharedFactors", "factors_of", "shared_factors_of"]
 

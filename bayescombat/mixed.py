@@ -15,9 +15,10 @@ from typing import NamedTuple, Self
 import numpy as np
 from scipy.special import digamma, polygamma
 
-from bayescombat.empirical import MOST_ITERATIONS, Estimates, least_squares, unshrunken
+from bayescombat.empirical import MOST_ITERATIONS, Estimates, unshrunken
 from bayescombat.factors import Loadings
 from bayescombat.moments import Moments
+from bayescombat.regression import least_squares
 
 __all__ = ["Mixed", "mixed", "shared_empirical_bayes"]
 
@@ -90,7 +91,7 @@ def shared_empirical_bayes(moments: Moments, factors: Loadings, mean_only: bool 
     }
     passes = max(shifts.passes, scales.passes)
     iterations = np.full(len(gamma), MOST_ITERATIONS if passes == MOST_PASSES else passes)
-    return Estimates(alpha, fit.beta, sigma, sigma * gamma, delta, hyper, iterations)
+    return Estimates(alpha, fit.beta, sigma, sigma * gamma, delta, hyper, iterations, fit.smooth_sd)
 
 
 def _no_scales(n: np.ndarray) -> Mixed:

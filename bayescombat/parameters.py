@@ -35,6 +35,9 @@ DIMS = {
     "delta_typical": ("batch_variable", "feature"),
     **dict.fromkeys(POPULATION, ("batch_variable",)),
     "factor_sd": ("factor",),
+    "smooth_sd": ("feature", "smooth"),
+    "smooth_sd_log_typical": ("smooth",),
+    "smooth_sd_spread": ("smooth",),
 }
 ATTRS = {
     "alpha": ("feature units", "mean at the average covariates"),
@@ -55,6 +58,9 @@ ATTRS = {
     "log_delta_sd_log_typical": ("log log sigma", "logarithm of log_delta_sd in a typical batch"),
     "log_delta_sd_spread": ("1", "spread of the logarithm of log_delta_sd across batches"),
     "factor_sd": ("sigma", "spread of the batches along a factor that features share"),
+    "smooth_sd": ("feature units", "expected bend of the curve: root mean square about its straight line"),
+    "smooth_sd_log_typical": ("log sigma", "logarithm of smooth_sd in a typical feature"),
+    "smooth_sd_spread": ("1", "spread of the logarithm of smooth_sd over the features"),
 }
 
 
@@ -140,6 +146,7 @@ def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
         for name in (*HYPERPARAMETERS, *POPULATION)
     }
     optional = ("gamma_typical", "delta_typical", "batch_factor", "noise_factor", "factor_sd")
+    optional += ("smooth_sd", "smooth_sd_log_typical", "smooth_sd_spread")
     needed |= {name: [name] for name in optional if name in draws}
     if "gamma" in draws:
         needed["gamma"] = ["gamma"]
@@ -173,7 +180,7 @@ def _ordered(draws: xr.Dataset, moments: Moments) -> xr.Dataset:
         )
     named = {dim: list(names) for dim, names in labels.items() if dim in draws.dims}
     order = ("chain", "draw", *of_batches, "batch_variable")
-    order += ("feature", "covariate", "factor")
+    order += ("feature", "covariate", "factor", "smooth")
     return draws.sel(named).transpose(*order, ..., missing_dims="ignore")
 
 
@@ -184,6 +191,8 @@ def estimated(estimates: Estimates, moments: Moments) -> xr.Dataset:
     up to their divisors, n - 1 within batches and N overall.
     """
     values = {name: getattr(estimates, name) for name in ("alpha", "beta", "gamma", "delta", "sigma")}
+    if moments.spec.smooths:
+        values["smooth_sd"] = estimates.smooth_sd
     return labelled(values | estimates.hyper, moments, {})
 
 
@@ -285,6 +294,8 @@ def labelled(values: Mapping[str, np.ndarray], moments: Moments, leading: Mappin
     }
     if "gamma_typical" in values:
         coords["batch_variable"] = list(levels.active)
+    if "smooth_sd" in values:
+        coords["smooth"] = [smooth.column for smooth in moments.spec.smooths]
     data = {}
     for name, array in values.items():
         units, long_name = ATTRS[name]

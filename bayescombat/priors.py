@@ -40,6 +40,11 @@ class Priors:
     factor_sd_median, factor_sd_log_sd : float
         How much batches differ along a factor that the features share; median in units of sigma of a feature that is
         all factor.
+    smooth_sd_median, smooth_sd_log_sd : float
+        How far a smooth bends from its straight line in the typical feature, root mean square over its range; median
+        in units of sigma.
+    smooth_sd_spread_median, smooth_sd_spread_log_sd : float
+        How much the logarithm of that differs between features; median in log units.
 
     Raises
     ------
@@ -70,6 +75,10 @@ class Priors:
     log_delta_sd_spread_log_sd: float = 0.5
     factor_sd_median: float = 0.3
     factor_sd_log_sd: float = 1.0
+    smooth_sd_median: float = 0.2
+    smooth_sd_log_sd: float = 1.0
+    smooth_sd_spread_median: float = 0.5
+    smooth_sd_spread_log_sd: float = 0.5
 
     def __post_init__(self) -> None:
         """Check every number."""

@@ -10,9 +10,10 @@ import numpy as np
 from scipy.special import digamma, polygamma, softmax
 
 from bayescombat.additive import Additive
-from bayescombat.empirical import LeastSquares, least_squares
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
+from bayescombat.regression import LeastSquares, least_squares
+from bayescombat.reml import Slopes, Swept, restricted_deviance
 
 __all__ = ["Effects", "Standardised", "Start", "standardise", "starting_point"]
 
@@ -94,8 +95,11 @@ class Start:
     ----------
     alpha, log_sigma : ndarray, (feature,)
     beta : ndarray, (feature, direction)
+        Of the unpenalised directions.
     gamma, log_delta : list of Effects
         Of the levels of every batch variable.
+    bends : Bends, optional
+        Of smooths.
     """
 
     alpha: np.ndarray
@@ -103,13 +107,40 @@ class Start:
     beta: np.ndarray
     gamma: list[Effects]
     log_delta: list[Effects]
+    bends: "Bends | None" = None
+
+
+@dataclass(frozen=True, eq=False)
+class Bends:
+    """Stabilised estimates of the smooths' coefficients, on the standardised scale.
+
+    Parameters
+    ----------
+    owner : ndarray of int, (bend,)
+        Which smooth each penalised direction belongs to.
+    coefficient : ndarray, (feature, bend)
+    information : ndarray, (1 or feature, bend)
+        What the data tell of each, as inverse variance.
+    log_sd, width : ndarray, (feature, smooth)
+        Logarithm of their standard deviation, and how unsure that is.
+    typical, spread : ndarray, (smooth,)
+        Mean and spread of these over the features.
+    """
+
+    owner: np.ndarray
+    coefficient: np.ndarray
+    information: np.ndarray
+    log_sd: np.ndarray
+    width: np.ndarray
+    typical: np.ndarray
+    spread: np.ndarray
 
 
 def standardise(moments: Moments) -> Standardised:
     """Return the moments on the model's scale."""
     fit = least_squares(moments)
     location = (fit.additive.share() * fit.cell_mean).sum(axis=0)
-    freedom = (moments.n - fit.additive.leverage()).sum(axis=0) - len(moments.covariates)
+    freedom = (moments.n - fit.additive.leverage()).sum(axis=0) - fit.taken
     scale = np.sqrt(fit.ssr.sum(axis=0) / np.maximum(freedom, 1))
     root = fit.whitener
     transposed = root.swapaxes(1, 2)
@@ -137,9 +168,45 @@ def starting_point(standard: Standardised, priors: Priors) -> Start:
     n = np.broadcast_to(standard.n, mean.shape)
     noise = np.divide(np.exp(2 * log_scale), n, out=np.full(n.shape, np.inf), where=n > 0)
     alpha, shifts = _by_variable(fit.additive, mean, noise, priors, "gamma")
-    unwhitened = np.linalg.inv(standard.whitener)
-    beta = (unwhitened @ fit.beta[..., None])[..., 0] / standard.scale[:, None]
-    return Start(alpha, log_sigma, beta, shifts, scales)
+    if fit.curves is None:
+        return Start(alpha, log_sigma, _directions(standard, fit.beta), shifts, scales)
+    log_sd, width, typical, spread = _bent(fit.curves.swept, fit.curves.ratios, priors)
+    swept, free = fit.curves.swept, len(fit.curves.swept.fixed)
+    slopes = _directions(standard, Slopes(swept, np.exp(2 * log_sd)).beta)
+    information = np.einsum("bfpp->fp", standard.sxx)[:, free:]
+    bends = Bends(swept.owner, slopes[:, free:], information, log_sd, width, typical, spread)
+    return Start(alpha, log_sigma, slopes[:, :free], shifts, scales, bends)
+
+
+def _directions(standard: Standardised, beta: np.ndarray) -> np.ndarray:
+    """Return slopes of the design columns as slopes of the directions, (feature, direction)."""
+    return np.asarray((np.linalg.inv(standard.whitener) @ beta[..., None])[..., 0] / standard.scale[:, None])
+
+
+def _bent(
+    swept: Swept, ratios: np.ndarray, priors: Priors
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return logarithms of the smooths' standard deviations and how unsure they are, (feature, smooth); their mean
+    and spread over the features, (smooth,).
+
+    Each is taken on a grid, by its restricted likelihood given the other smooths; after the first sweep under the
+    prior of a feature like the others.
+    """
+    log_sd, width = np.empty(ratios.shape), np.empty(ratios.shape)
+    grid = _log_grid(priors.smooth_sd_median)
+    shape = ratios.shape[1]
+    typical, spread = np.full(shape, np.log(priors.smooth_sd_median)), np.full(shape, priors.smooth_sd_log_sd)
+    for k in range(shape):
+        evidence = np.empty((len(ratios), GRID))
+        for i, place in enumerate(grid):
+            some = ratios.copy()
+            some[:, k] = np.exp(2 * place)
+            evidence[:, i] = -restricted_deviance(swept, some) / 2
+        for _ in range(SWEEPS):
+            found = [_posterior(one, grid, typical[k], spread[k]) for one in evidence]
+            log_sd[:, k], width[:, k] = np.transpose(found)
+            typical[k], spread[k] = log_sd[:, k].mean(), max(log_sd[:, k].std(), TYPICAL_WIDTH)
+    return log_sd, width, typical, spread
 
 
 def _log_scales(standard: Standardised) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +215,7 @@ def _log_scales(standard: Standardised) -> tuple[np.ndarray, np.ndarray]:
     free = fit.additive.weight - fit.additive.leverage()
     # Each batch pays its share of the slopes' degrees of freedom.
     total = free.sum(axis=0)
-    freedom = np.broadcast_to(free * (total - fit.beta.shape[1]) / total, fit.ssr.shape)
+    freedom = np.broadcast_to(free * (total - fit.taken) / total, fit.ssr.shape)
     usable = np.broadcast_to(free > NO_FREEDOM, freedom.shape)
     half = np.where(usable, freedom, 1) / 2
     squares = np.where(usable, fit.ssr / standard.scale**2, 1)

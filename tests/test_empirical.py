@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 import bayescombat as bc
-from bayescombat.empirical import empirical_bayes, least_squares
+from bayescombat.empirical import empirical_bayes
 from bayescombat.moments import Moments
+from bayescombat.regression import least_squares
 from benchmarks import parity
 
 

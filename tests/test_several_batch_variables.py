@@ -6,7 +6,7 @@ import pytest
 
 import bayescombat as bc
 from bayescombat.additive import Additive
-from bayescombat.empirical import least_squares
+from bayescombat.regression import least_squares
 from bayescombat.moments import Moments
 
 ROLES = {"batch": ["site", "software"], "covariates": "age + sex"}

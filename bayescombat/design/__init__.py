@@ -2,6 +2,7 @@
 
 from bayescombat.design.formulas import formula_text, parse
 from bayescombat.design.roles import batch_names
+from bayescombat.design.smooths import Smooth, check_variety, smooth_sizes
 from bayescombat.design.spec import DesignSpec
 
-__all__ = ["DesignSpec", "batch_names", "formula_text", "parse"]
+__all__ = ["DesignSpec", "Smooth", "batch_names", "check_variety", "formula_text", "parse", "smooth_sizes"]

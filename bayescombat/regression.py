@@ -1,0 +1,123 @@
+"""Additive effects of levels and common slopes by least squares, from moments; curves are penalised. Arrays only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayescombat.additive import Additive
+from bayescombat.moments import Moments
+from bayescombat.reml import Slopes, Swept, inverse_root, reml
+
+__all__ = ["LeastSquares", "least_squares", "products_of_covariates"]
+
+
+@dataclass(frozen=True, eq=False)
+class LeastSquares:
+    """The fixed-effects fit: additive effects of the batch variables' levels, common slopes.
+
+    Parameters
+    ----------
+    additive : Additive
+        The levels, weighted by observed scans.
+    center : ndarray, (1 or feature, covariate)
+        Average covariates over all scans.
+    beta : ndarray, (feature, covariate)
+        Slopes, in feature units per unit of the design column.
+    cell_mean : ndarray, (batch, feature)
+        Means of the batches at the average covariates, in feature units.
+    ssr : ndarray, (batch, feature)
+        Residual sums of squares.
+    whitener : ndarray, (1 or feature, covariate, direction)
+        ``(x - center) @ whitener`` has unit covariance within batches. With smooths so have its first directions, of
+        the unpenalised columns; the others, of each smooth's penalised columns, are orthogonal to these and to each
+        other, and keep their unit.
+    taken : ndarray, (1 or feature,)
+        Degrees of freedom that the slopes take.
+    curves : Slopes, optional
+        With smooths: the slopes in terms of their cross-products.
+    """
+
+    additive: Additive
+    center: np.ndarray
+    beta: np.ndarray
+    cell_mean: np.ndarray
+    ssr: np.ndarray
+    whitener: np.ndarray
+    taken: np.ndarray
+    curves: Slopes | None = None
+
+    @property
+    def smooth_sd(self) -> np.ndarray:
+        """Standard deviations of the smooths' coefficients, in feature units, (feature, smooth)."""
+        if self.curves is None:
+            return np.zeros((len(self.beta), 0))
+        return np.asarray(np.sqrt(self.curves.ratios * self.curves.variance[:, None]))
+
+
+def products_of_covariates(moments: Moments) -> tuple[Additive, np.ndarray, np.ndarray]:
+    """Return the levels, what they leave of the batches' covariate means, and the products of all that they leave.
+
+    Returns
+    -------
+    additive : Additive
+        The levels, weighted by observed scans.
+    left : ndarray, (batch, 1 or feature, covariate)
+        What levels do not explain of the means: zero with one batch variable.
+    products : ndarray, (1 or feature, covariate, covariate)
+        Cross-products of the design columns that tell of the slopes.
+    """
+    additive = Additive(moments.positions, moments.n)
+    pooled = moments.sxx.sum(axis=0)
+    if not additive.crossed or not moments.covariates:
+        return additive, np.zeros_like(moments.mean_x), pooled
+    offset = np.where((moments.n > 0)[..., None], moments.mean_x - moments.center, 0.0)
+    left = offset - np.stack([additive.fitted(column) for column in np.moveaxis(offset, -1, 0)], axis=-1)
+    return additive, left, pooled + np.einsum("cfp,cfq->fpq", moments.n[..., None] * left, left)
+
+
+def least_squares(moments: Moments) -> LeastSquares:
+    """Fit additive effects of the levels, and common slopes, by ordinary least squares.
+
+    The coefficients of smooths are penalised as much as restricted maximum likelihood says, feature by feature.
+    """
+    n, center, seen = moments.n, moments.center, moments.n > 0
+    additive, left, pooled = products_of_covariates(moments)
+    cross = moments.sxy.sum(axis=0)
+    unexplained = np.zeros_like(moments.mean_y)
+    if additive.crossed:
+        unexplained = moments.mean_y - additive.fitted(moments.mean_y)
+        cross = cross + (n[..., None] * left * unexplained[..., None]).sum(axis=0)
+    freedom = (n - additive.leverage()).sum(axis=0)
+    if moments.spec.smooths:
+        squares = (moments.syy + n * unexplained**2).sum(axis=0)
+        curves = _curves(pooled, cross, squares, freedom, moments.spec.penalised)
+        beta, whitener, taken = curves.beta, curves.swept.whitener(), curves.taken
+        directions = np.arange(pooled.shape[-1]) < len(curves.swept.fixed)
+        spread = np.where(directions, np.sqrt(np.maximum(freedom - directions.sum(), 1))[:, None], 1.0)
+        whitener = whitener * spread[:, None, :]
+    else:
+        curves, taken = None, np.full(1, float(len(moments.covariates)))
+        root = inverse_root(pooled)
+        beta = (root @ (root.swapaxes(1, 2) @ cross[..., None]))[..., 0]
+        whitener = root * np.sqrt(np.maximum(freedom - taken, 1))[:, None, None]
+    offset = moments.mean_x - center
+    cell_mean = np.where(seen, moments.mean_y - (offset * beta).sum(axis=-1), 0.0)
+    explained = (moments.sxx @ beta[..., None])[..., 0]
+    ssr = np.maximum(moments.syy - (beta * (2 * moments.sxy - explained)).sum(axis=-1), 0)
+    if additive.crossed:
+        fitted = additive.fitted(cell_mean)
+        cell_mean, ssr = fitted, ssr + n * (cell_mean - fitted) ** 2
+    return LeastSquares(additive, center, beta, cell_mean, ssr, whitener, taken, curves)
+
+
+def _curves(
+    products: np.ndarray,
+    cross: np.ndarray,
+    squares: np.ndarray,
+    freedom: np.ndarray,
+    penalised: Sequence[np.ndarray],
+) -> Slopes:
+    freedom = np.broadcast_to(freedom, squares.shape)
+    ratios = reml(products, cross, squares, freedom, penalised)
+    return Slopes(Swept.of(products, cross, squares, freedom, penalised), ratios)
