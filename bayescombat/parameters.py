@@ -24,6 +24,17 @@ POPULATION = (
     "log_delta_sd_log_typical",
     "log_delta_sd_spread",
 )
+# What a model need not have.
+OPTIONAL = (
+    "gamma_typical",
+    "delta_typical",
+    "batch_factor",
+    "noise_factor",
+    "factor_sd",
+    "smooth_sd",
+    "smooth_sd_log_typical",
+    "smooth_sd_spread",
+)
 DIMS = {
     "alpha": ("feature",),
     "beta": ("feature", "covariate"),
@@ -145,9 +156,7 @@ def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
         name: [name] if name in draws else [f"{name}{suffix}" for suffix in suffixes]
         for name in (*HYPERPARAMETERS, *POPULATION)
     }
-    optional = ("gamma_typical", "delta_typical", "batch_factor", "noise_factor", "factor_sd")
-    optional += ("smooth_sd", "smooth_sd_log_typical", "smooth_sd_spread")
-    needed |= {name: [name] for name in optional if name in draws}
+    needed |= {name: [name] for name in OPTIONAL if name in draws}
     if "gamma" in draws:
         needed["gamma"] = ["gamma"]
     elif len(suffixes) > 1:

@@ -54,6 +54,21 @@ class LeastSquares:
             return np.zeros((len(self.beta), 0))
         return np.asarray(np.sqrt(self.curves.ratios * self.curves.variance[:, None]))
 
+    @property
+    def freedom(self) -> np.ndarray:
+        """Degrees of freedom of the residual variance, (1 or feature,)."""
+        if self.curves is not None:
+            return self.curves.swept.freedom
+        return np.asarray(np.maximum((self.additive.weight - self.additive.leverage()).sum(axis=0) - self.taken, 1))
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Covariance of the slopes given the data and the smooths' ratios, (feature, covariate, covariate)."""
+        if self.curves is not None:
+            return np.asarray(self.curves.covariance * self.curves.variance[:, None, None])
+        inverse = self.whitener @ self.whitener.swapaxes(1, 2)
+        return np.asarray(inverse * (self.ssr.sum(axis=0) / self.freedom**2)[:, None, None])
+
 
 def products_of_covariates(moments: Moments) -> tuple[Additive, np.ndarray, np.ndarray]:
     """Return the levels, what they leave of the batches' covariate means, and the products of all that they leave.

@@ -183,11 +183,8 @@ def _directions(standard: Standardised, beta: np.ndarray) -> np.ndarray:
     return np.asarray((np.linalg.inv(standard.whitener) @ beta[..., None])[..., 0] / standard.scale[:, None])
 
 
-def _bent(
-    swept: Swept, ratios: np.ndarray, priors: Priors
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return logarithms of the smooths' standard deviations and how unsure they are, (feature, smooth); their mean
-    and spread over the features, (smooth,).
+def _bent(swept: Swept, ratios: np.ndarray, priors: Priors) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return how far the smooths bend: what `Bends` holds from `log_sd` to `spread`.
 
     Each is taken on a grid, by its restricted likelihood given the other smooths; after the first sweep under the
     prior of a feature like the others.

@@ -6,8 +6,8 @@ import pytest
 
 import bayescombat as bc
 from bayescombat.additive import Additive
-from bayescombat.regression import least_squares
 from bayescombat.moments import Moments
+from bayescombat.regression import least_squares
 
 ROLES = {"batch": ["site", "software"], "covariates": "age + sex"}
 

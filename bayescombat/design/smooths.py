@@ -18,6 +18,7 @@ from scipy.interpolate import BSpline
 from bayescombat.columns import inferred, is_numeric, text_label
 from bayescombat.design.covariates import Column
 from bayescombat.design.formulas import ParsedFormula
+from bayescombat.design.splines import warn_outside
 from bayescombat.errors import DataError, listing
 
 __all__ = ["FEWEST_VALUES", "Smooth", "check_apart", "check_variety", "smooth_sizes"]
@@ -111,10 +112,12 @@ class Smooth:
             penalised += (place - inside)[:, None] * np.where((place > 0.5)[:, None], slopes[1], slopes[0])
         return np.column_stack([numbers, penalised])
 
-    def outside(self, values: Any) -> int:
-        """Return how many values lie outside the range."""
+    def warn_of_extrapolation(self, values: Any) -> None:
+        """Warn of values outside the range."""
         numbers = np.asarray(values, dtype=np.float64)
-        return int(((numbers < self.low) | (numbers > self.high)).sum())
+        outside = int(((numbers < self.low) | (numbers > self.high)).sum())
+        if outside:
+            warn_outside(self.column, self.label, (self.low, self.high), outside)
 
 
 def _knots(size: int) -> np.ndarray:
@@ -132,9 +135,10 @@ def _weights(size: int) -> np.ndarray:
     products = (at * np.tile(density / (2 * segments), segments)[:, None]).T @ at
     difference = np.diff(np.eye(size), n=2, axis=0)
     # Of all coefficients with given second differences the shortest; lines are then taken out over the range.
-    weights = np.linalg.solve(difference @ difference.T, difference).T
+    weights: np.ndarray = np.linalg.solve(difference @ difference.T, difference).T
     lines = np.column_stack([np.ones(size), np.arange(size)])
-    weights -= lines @ np.linalg.solve(lines.T @ products @ lines, lines.T @ products @ weights)
+    slopes: np.ndarray = np.linalg.solve(lines.T @ products @ lines, lines.T @ products @ weights)
+    weights = weights - lines @ slopes
     values, vectors = np.linalg.eigh(weights.T @ products @ weights)
     weights = weights @ vectors[:, ::-1] / np.sqrt(values.sum())
     # A sign that does not hang on the eigenvectors' own.

@@ -4,7 +4,6 @@ formulaic evaluates the formula. Everything that it learned from the table (leve
 like) is kept as text, so that a design from a file gives the same bits as the one that was saved.
 """
 
-import ast
 import json
 import os
 from collections import Counter
@@ -17,11 +16,10 @@ import pandas as pd
 
 from bayescombat.columns import as_table, require
 from bayescombat.design.covariates import Column
-from bayescombat.design.evaluation import State, evaluate, read_state, write_state
-from bayescombat.design.formulas import ParsedFormula, formula_text, parse
+from bayescombat.design.evaluation import State, evaluate, read_state, warn_of_extrapolation, write_state
+from bayescombat.design.formulas import formula_text, parse
 from bayescombat.design.roles import batch_names, check_roles, feature_names
 from bayescombat.design.smooths import Smooth, check_apart, smooth_sizes
-from bayescombat.design.splines import warn_outside
 from bayescombat.errors import DataError, FileFormatError, check_choice, listing
 from bayescombat.storage import read_text, write_text
 
@@ -202,16 +200,9 @@ class DesignSpec:
                 f"formula {self.formula!r} gives other columns for other rows. Compute such columns "
                 "in the table first."
             )
-        for expression, learned in state["transforms"].items():
-            if learned.get("outside"):
-                call = ast.parse(expression, mode="eval").body
-                assert isinstance(call, ast.Call)
-                argument = parsed.readable(ast.unparse(call.args[0]))
-                warn_outside(argument, parsed.readable(expression), learned["range"], learned["outside"])
+        warn_of_extrapolation(state, parsed)
         for smooth in self.smooths:
-            outside = smooth.outside(values[smooth.column])
-            if outside:
-                warn_outside(smooth.column, smooth.label, (smooth.low, smooth.high), outside)
+            smooth.warn_of_extrapolation(values[smooth.column])
         return _beside(matrix, self.smooths, values)
 
     def to_json(self) -> str:

@@ -28,9 +28,7 @@ def with_smooths(population: Population, bends: Bends, priors: Priors, scale: np
         Unit of every feature, in feature units.
     """
     median, spread_median = np.log(priors.smooth_sd_median), np.log(priors.smooth_sd_spread_median)
-    typical = pm.Normal(
-        "smooth_sd_log_typical", median, priors.smooth_sd_log_sd, dims="smooth", initval=bends.typical
-    )
+    typical = pm.Normal("smooth_sd_log_typical", median, priors.smooth_sd_log_sd, dims="smooth", initval=bends.typical)
     spread = pm.LogNormal(
         "smooth_sd_spread", spread_median, priors.smooth_sd_spread_log_sd, dims="smooth", initval=bends.spread
     )

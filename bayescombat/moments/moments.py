@@ -9,6 +9,7 @@ full length when cells are missing; broadcasting makes the algebra downstream th
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -170,6 +171,11 @@ class Moments:
         arrays: dict[str, Any] = {name: np.ascontiguousarray(getattr(self, name)[:, keep]) for name in spread}
         cross = None if self.cross is None else np.ascontiguousarray(self.cross[:, keep][:, :, keep])
         return replace(self, **arrays, spec=replace(self.spec, features=names), cross=cross)
+
+    def of_batches(self, kept: Sequence[int]) -> Self:
+        """Return the moments of the batches at some positions."""
+        arrays: dict[str, Any] = {name: getattr(self, name)[kept] for name in self.held}
+        return replace(self, **arrays, batches=tuple(self.batches[i] for i in kept))
 
     def to_dataset(self) -> xr.Dataset:
         """Return the moments as a labelled Dataset, dims batch, feature, covariate and covariate_other."""
