@@ -61,13 +61,17 @@ class LeastSquares:
             return self.curves.swept.freedom
         return np.asarray(np.maximum((self.additive.weight - self.additive.leverage()).sum(axis=0) - self.taken, 1))
 
-    @property
-    def covariance(self) -> np.ndarray:
-        """Covariance of the slopes given the data and the smooths' ratios, (feature, covariate, covariate)."""
-        if self.curves is not None:
-            return np.asarray(self.curves.covariance * self.curves.variance[:, None, None])
-        inverse = self.whitener @ self.whitener.swapaxes(1, 2)
-        return np.asarray(inverse * (self.ssr.sum(axis=0) / self.freedom**2)[:, None, None])
+    def mean_squares(self, smooth: int | None = None) -> np.ndarray:
+        """Return mean squares and products of the slopes' errors, (feature, covariate, covariate).
+
+        They are given how smooth curves are, except for one smooth by its position.
+        """
+        if self.curves is None:
+            inverse = self.whitener @ self.whitener.swapaxes(1, 2)
+            return np.asarray(inverse * (self.ssr.sum(axis=0) / self.freedom**2)[:, None, None])
+        if smooth is not None:
+            return self.curves.mean_squares(smooth)
+        return np.asarray(self.curves.covariance * self.curves.variance[:, None, None])
 
 
 def products_of_covariates(moments: Moments) -> tuple[Additive, np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from scipy.special import softmax
 
 __all__ = ["Slopes", "Swept", "inverse_root", "reml", "restricted_deviance"]
 
@@ -180,6 +181,30 @@ class Slopes:
         found[:, fixed[:, None], fixed], found[:, columns[:, None], columns] = free, bent
         found[:, fixed[:, None], columns], found[:, columns[:, None], fixed] = mixed, mixed.swapaxes(1, 2)
         return found
+
+    def mean_squares(self, k: int) -> np.ndarray:
+        """Mean squares and products of the coefficients' errors where the ratio of smooth k is unsure too.
+
+        (feature, column, column): averaged over this ratio by its restricted likelihood, under a prior that is flat in
+        the smooth's standard deviation (Gelman 2006, doi:10.1214/06-BA117A).
+        """
+        top = np.einsum("fpp->fp", self.swept.products[:, self.swept.owner == k][:, :, self.swept.owner == k]).sum(
+            axis=1
+        )
+        logs = GRID[::2, None] - np.log(np.where(top > 0, top, 1.0))
+        tried = []
+        for log in logs:
+            ratios = self.ratios.copy()
+            ratios[:, k] = np.exp(log)
+            tried.append(Slopes(self.swept, ratios))
+        deviance = np.array([restricted_deviance(self.swept, slopes.ratios) for slopes in tried])
+        weights = softmax((logs - deviance) / 2, axis=0)
+        found, beta = 0.0, self.beta
+        for weight, slopes in zip(weights, tried, strict=True):
+            away = slopes.beta - beta
+            squares = slopes.variance[:, None, None] * slopes.covariance + away[:, :, None] * away[:, None, :]
+            found = found + weight[:, None, None] * squares
+        return np.asarray(found)
 
 
 def inverse_root(products: np.ndarray) -> np.ndarray:

@@ -9,7 +9,19 @@ from importlib import import_module
 
 import pandas as pd
 
-NAMES = ("parity", "speed", "mixing", "coverage", "crossed", "replicates", "unseen", "newcomers", "shrunken")
+NAMES = (
+    "parity",
+    "speed",
+    "mixing",
+    "coverage",
+    "crossed",
+    "replicates",
+    "unseen",
+    "newcomers",
+    "shrunken",
+    "curves",
+    "gam",
+)
 
 
 def main() -> None:

@@ -91,7 +91,7 @@ def effect_dataset(
     else:
         found = {"mean": (offset * beta).sum(axis=-1)}
         if moments is not None:
-            found |= _conditional(offset, found["mean"], moments, positions, probability)
+            found |= _bounds(offset, found["mean"], moments, positions, probability)
     units = f"{'log ' if layout.spec.transform == 'log' else ''}feature units"
     data = {key: (("at", "feature"), values, {"units": units}) for key, values in found.items()}
     coords = {"at": ("at", at.to_numpy(), {"long_name": name}), "feature": list(layout.features)}
@@ -113,13 +113,14 @@ def _of_draws(offset: np.ndarray, beta: np.ndarray, probability: float) -> dict[
     return dict(zip(("mean", "sd", "lower", "upper"), joined, strict=True))
 
 
-def _conditional(
+def _bounds(
     offset: np.ndarray, mean: np.ndarray, moments: Moments, positions: np.ndarray, probability: float
 ) -> dict[str, np.ndarray]:
-    """Return sd and bounds of estimates, given how smooth curves are."""
+    """Return sd and bounds of estimates."""
     fit = least_squares(moments)
-    covariance = fit.covariance[:, positions[:, None], positions]
-    sd = np.sqrt(np.maximum(((offset[..., None, :] @ covariance)[..., 0, :] * offset).sum(axis=-1), 0))
+    mine = [k for k, columns in enumerate(moments.spec.penalised) if np.isin(columns, positions).any()]
+    squares = fit.mean_squares(mine[0] if mine else None)[:, positions[:, None], positions]
+    sd = np.sqrt(np.maximum(((offset[..., None, :] @ squares)[..., 0, :] * offset).sum(axis=-1), 0))
     reach = stats.t.ppf((1 + probability) / 2, fit.freedom) * sd
     return {"sd": sd, "lower": mean - reach, "upper": mean + reach}
 
