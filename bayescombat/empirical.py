@@ -74,6 +74,8 @@ class Estimates:
         Standard deviation of the subjects' intercepts, where scans are repeated.
     gamma_unshrunken : ndarray, (batch, feature), optional
         What intercepts are predicted from by longitudinal ComBat as published.
+    smooth_sd : ndarray, (feature, smooth)
+        Standard deviations of the smooths' coefficients.
     """
 
     alpha: np.ndarray
@@ -85,6 +87,7 @@ class Estimates:
     iterations: np.ndarray
     subject_sd: np.ndarray | None = None
     gamma_unshrunken: np.ndarray | None = None
+    smooth_sd: np.ndarray | None = None
 
 
 def empirical_bayes(
@@ -121,7 +124,8 @@ def empirical_bayes(
         at = moments.levels.positions([moments.reference])[0]
         gamma[at], delta2[at], iterations[at] = 0.0, 1.0, 0
     gamma, delta = sigma * gamma, np.sqrt(delta2)
-    return Estimates(alpha, fit.beta, sigma, gamma, delta, hyper, iterations, fit.subject_sd, unshrunken_gamma)
+    beside = (fit.subject_sd, unshrunken_gamma, fit.smooth_sd)
+    return Estimates(alpha, fit.beta, sigma, gamma, delta, hyper, iterations, *beside)
 
 
 def shrunken(

@@ -143,6 +143,12 @@ def _check_compat(moments: Moments, compat: Compat | None) -> None:
             f"Expected one batch variable for compat={compat!r}, found {listing(moments.levels.active)}: the package "
             "knows one. Leave compat out, or give one variable."
         )
+    if compat is not None and moments.spec.smooths:
+        smooths = [smooth.column for smooth in moments.spec.smooths]
+        raise BayesCombatError(
+            f"Expected no smooth for compat={compat!r}, found {listing(smooths)}: the package knows none. "
+            "Leave compat out, or put a spline into the formula, such as bs(age, df=4)."
+        )
     if compat == "sva" and moments.subjects is not None:
         raise BayesCombatError(
             "Expected no subjects for compat='sva', found some: sva knows none. Leave compat out, or choose "

@@ -55,17 +55,18 @@ def estimable(moments: Moments) -> Moments:
 
 
 def _check_size(moments: Moments) -> None:
-    scans, names = moments.scans, np.array(moments.batches)
+    scans, batches = moments.scans, np.array(moments.batches)
     if not moments.levels.active or (scans > 0).sum() < 2:
         raise DataError(
-            f"Expected scans of at least two batches, found {listing(names[scans > 0])}. "
+            f"Expected scans of at least two batches, found {listing(batches[scans > 0])}. "
             "There is nothing to harmonize; merge the moments of other batches first."
         )
     groups = _groups(moments.levels)
-    if scans.sum() <= groups + len(moments.covariates):
+    names = np.array(moments.covariates, dtype=object)[moments.spec.unpenalised]
+    if scans.sum() <= groups + len(names):
         raise DataError(
-            f"Expected more scans than batches and covariates together ({groups} + {len(moments.covariates)}), "
-            f"found {scans.sum()} scans for the covariates {listing(moments.covariates)}. "
+            f"Expected more scans than batches and covariates together ({groups} + {len(names)}), "
+            f"found {scans.sum()} scans for the covariates {listing(names)}. "
             "Leave covariates out or add scans."
         )
 
@@ -176,7 +177,7 @@ def _scarce(moments: Moments) -> np.ndarray:
     additive, _, _ = products_of_covariates(moments)
     groups = additive.leverage().sum(axis=0)
     # Leverages add up to a whole number but for rounding.
-    needed = np.rint(groups) + len(moments.covariates)
+    needed = np.rint(groups) + len(moments.spec.unpenalised)
     scarce = (n.sum(axis=0) <= needed) | ((n > 0).sum(axis=0) < 2)
     if moments.reference is not None:
         at = moments.levels.positions([moments.reference])[0]
@@ -194,10 +195,12 @@ def _check_confounding(moments: Moments) -> Moments:
     """
     if not moments.covariates or not moments.features:
         return moments
-    _, left, pooled = products_of_covariates(moments)
+    # Penalised columns are told from anything by their penalty.
+    free = moments.spec.unpenalised
+    pooled = products_of_covariates(moments)[2][:, free[:, None], free]
     offset = np.where((moments.n > 0)[..., None], moments.mean_x - moments.center, 0.0)
     total = moments.sxx.sum(axis=0) + np.einsum("bfp,bfq->fpq", moments.n[..., None] * offset, offset)
-    within, overall = np.einsum("fpp->fp", pooled), np.einsum("fpp->fp", total)
+    within, overall = np.einsum("fpp->fp", pooled), np.einsum("fpp->fp", total)[:, free]
     flat = within <= NO_VARIATION * overall
     scale = np.sqrt(np.where(within > 0, within, 1))
     values, vectors = np.linalg.eigh(pooled / (scale[:, :, None] * scale[:, None, :]))
@@ -205,8 +208,8 @@ def _check_confounding(moments: Moments) -> Moments:
     if not bad.all():
         return _without(moments, np.broadcast_to(bad, len(moments.features)), "whose scans leave covariates confounded")
     if flat[0].any():
-        raise _flat_error(moments, flat[0])
-    names = np.array(moments.covariates, dtype=object)[np.abs(vectors[0, :, 0]) > 1e-3]
+        raise _flat_error(moments, free[flat[0]])
+    names = np.array(moments.covariates, dtype=object)[free[np.abs(vectors[0, :, 0]) > 1e-3]]
     raise ConfoundedDesignError(
         f"Expected covariates that can be told apart within batches, found {listing(names)} to be collinear within "
         f"every one of the batches {listing(moments.batches)}. Leave one of them out."
@@ -215,7 +218,7 @@ def _check_confounding(moments: Moments) -> Moments:
 
 def _flat_error(moments: Moments, flat: np.ndarray) -> ConfoundedDesignError:
     names = np.array(moments.covariates, dtype=object)[flat]
-    column = int(np.flatnonzero(flat)[0])
+    column = int(flat[0])
     means = [
         f"{label!r} {value:.4g}" for label, value in zip(moments.batches, moments.mean_x[:, 0, column], strict=True)
     ]

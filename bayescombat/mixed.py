@@ -91,7 +91,7 @@ def shared_empirical_bayes(moments: Moments, factors: Loadings, mean_only: bool 
     }
     passes = max(shifts.passes, scales.passes)
     iterations = np.full(len(gamma), MOST_ITERATIONS if passes == MOST_PASSES else passes)
-    return Estimates(alpha, fit.beta, sigma, sigma * gamma, delta, hyper, iterations)
+    return Estimates(alpha, fit.beta, sigma, sigma * gamma, delta, hyper, iterations, smooth_sd=fit.smooth_sd)
 
 
 def _no_scales(n: np.ndarray) -> Mixed:

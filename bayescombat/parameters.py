@@ -25,6 +25,18 @@ POPULATION = (
     "log_delta_sd_log_typical",
     "log_delta_sd_spread",
 )
+# What a model need not have.
+OPTIONAL = (
+    "gamma_typical",
+    "delta_typical",
+    "batch_factor",
+    "noise_factor",
+    "factor_sd",
+    "subject_sd",
+    "smooth_sd",
+    "smooth_sd_log_typical",
+    "smooth_sd_spread",
+)
 DIMS = {
     "alpha": ("feature",),
     "beta": ("feature", "covariate"),
@@ -38,6 +50,9 @@ DIMS = {
     "factor_sd": ("factor",),
     "subject_sd": ("feature",),
     "gamma_unshrunken": ("batch", "feature"),
+    "smooth_sd": ("feature", "smooth"),
+    "smooth_sd_log_typical": ("smooth",),
+    "smooth_sd_spread": ("smooth",),
 }
 ATTRS = {
     "alpha": ("feature units", "mean at the average covariates"),
@@ -60,6 +75,9 @@ ATTRS = {
     "factor_sd": ("sigma", "spread of the batches along a factor that features share"),
     "subject_sd": ("feature units", "standard deviation of the subjects' intercepts"),
     "gamma_unshrunken": ("feature units", "shift of the batch before shrinkage, which intercepts are predicted from"),
+    "smooth_sd": ("feature units", "expected bend of the curve: root mean square about its straight line"),
+    "smooth_sd_log_typical": ("log sigma", "logarithm of smooth_sd in a typical feature"),
+    "smooth_sd_spread": ("1", "spread of the logarithm of smooth_sd over the features"),
 }
 
 
@@ -144,8 +162,7 @@ def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
         name: [name] if name in draws else [f"{name}{suffix}" for suffix in suffixes]
         for name in (*HYPERPARAMETERS, *POPULATION)
     }
-    optional = ("gamma_typical", "delta_typical", "batch_factor", "noise_factor", "factor_sd", "subject_sd")
-    needed |= {name: [name] for name in optional if name in draws}
+    needed |= {name: [name] for name in OPTIONAL if name in draws}
     if "gamma" in draws:
         needed["gamma"] = ["gamma"]
     elif len(suffixes) > 1:
@@ -178,7 +195,7 @@ def _ordered(draws: xr.Dataset, moments: Moments) -> xr.Dataset:
         )
     named = {dim: list(names) for dim, names in labels.items() if dim in draws.dims}
     order = ("chain", "draw", *of_batches, "batch_variable")
-    order += ("feature", "covariate", "factor")
+    order += ("feature", "covariate", "factor", "smooth")
     return draws.sel(named).transpose(*order, ..., missing_dims="ignore")
 
 
@@ -188,7 +205,7 @@ def estimated(estimates: Estimates, moments: Moments) -> xr.Dataset:
     Shrunken estimates keep the published target. The constraint on gamma holds for the unshrunken ones; that on delta
     up to their divisors, n - 1 within batches and N overall.
     """
-    names = ("alpha", "beta", "gamma", "delta", "sigma", "subject_sd", "gamma_unshrunken")
+    names = ("alpha", "beta", "gamma", "delta", "sigma", "subject_sd", "gamma_unshrunken", "smooth_sd")
     values = {name: getattr(estimates, name) for name in names if getattr(estimates, name) is not None}
     return labelled(values | estimates.hyper, moments, {})
 
@@ -311,6 +328,8 @@ def labelled(values: Mapping[str, np.ndarray], moments: Moments, leading: Mappin
     }
     if "gamma_typical" in values:
         coords["batch_variable"] = list(levels.active)
+    if "smooth_sd" in values:
+        coords["smooth"] = [smooth.column for smooth in moments.spec.smooths]
     data = {}
     for name, array in values.items():
         units, long_name = ATTRS[name]

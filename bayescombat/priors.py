@@ -44,6 +44,11 @@ class Priors:
         How much the intercepts of subjects spread, in the typical feature; median in units of sigma.
     subject_sd_spread_median, subject_sd_spread_log_sd : float
         How much the logarithm of that spread differs between features; median in log units.
+    smooth_sd_median, smooth_sd_log_sd : float
+        How far a smooth bends from its straight line in the typical feature, root mean square over its range; median
+        in units of sigma.
+    smooth_sd_spread_median, smooth_sd_spread_log_sd : float
+        How much the logarithm of that differs between features; median in log units.
 
     Raises
     ------
@@ -78,6 +83,10 @@ class Priors:
     subject_sd_log_sd: float = 1.0
     subject_sd_spread_median: float = 0.4
     subject_sd_spread_log_sd: float = 0.5
+    smooth_sd_median: float = 0.2
+    smooth_sd_log_sd: float = 1.0
+    smooth_sd_spread_median: float = 0.5
+    smooth_sd_spread_log_sd: float = 0.5
 
     def __post_init__(self) -> None:
         """Check every number."""

@@ -1,11 +1,13 @@
-"""Least squares over the moments: additive effects of the levels, common slopes. Arrays only."""
+"""Additive effects of levels and common slopes by least squares, from moments; curves are penalised. Arrays only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bayescombat.additive import Additive
 from bayescombat.moments import Moments
+from bayescombat.reml import Slopes, Swept, inverse_root, reml
 
 __all__ = ["LeastSquares", "least_squares", "products_of_covariates"]
 
@@ -30,10 +32,18 @@ class LeastSquares:
         Their expectations in units of the residual variance, but for what the slopes take.
     precision : ndarray, (batch, 1 or feature)
         Of the cell means about what they have in common, in units of one scan: the scans, where all are independent.
-    whitener : ndarray, (1 or feature, covariate, covariate)
-        ``(x - center) @ whitener`` has unit covariance within batches.
+    whitener : ndarray, (1 or feature, covariate, direction)
+        ``(x - center) @ whitener`` has unit covariance within batches. With smooths so have its first directions, of
+        the unpenalised columns; the others, of each smooth's penalised columns, are orthogonal to these and to each
+        other, and keep their unit.
+    taken : ndarray, (1 or feature,)
+        Degrees of freedom that the slopes take.
     variance : ndarray, (feature,)
-        Residual variance, without bias.
+        Residual variance.
+    covariance : ndarray, (feature, covariate, covariate)
+        Of the slopes, given how smooth curves are.
+    curves : Slopes, optional
+        With smooths: the slopes in terms of their cross-products.
     subject_sd : ndarray, (feature,), optional
         Standard deviation of the subjects' intercepts, in feature units.
     shared : ndarray, (feature,)
@@ -48,9 +58,33 @@ class LeastSquares:
     freedom: np.ndarray
     precision: np.ndarray
     whitener: np.ndarray
+    taken: np.ndarray
     variance: np.ndarray
+    covariance: np.ndarray
+    curves: Slopes | None = None
     subject_sd: np.ndarray | None = None
     shared: np.ndarray | float = 0.0
+
+    @property
+    def smooth_sd(self) -> np.ndarray | None:
+        """Standard deviations of the smooths' coefficients, in feature units, (feature, smooth)."""
+        return None if self.curves is None else np.asarray(np.sqrt(self.curves.ratios * self.curves.variance[:, None]))
+
+    @property
+    def residual_freedom(self) -> np.ndarray:
+        """Degrees of freedom of the residual variance, (1 or feature,)."""
+        if self.curves is not None:
+            return self.curves.swept.freedom
+        return np.asarray(np.maximum(self.freedom.sum(axis=0) - self.taken, 1))
+
+    def mean_squares(self, smooth: int | None = None) -> np.ndarray:
+        """Return mean squares and products of the slopes' errors, (feature, covariate, covariate).
+
+        They are given how smooth curves are, except for one smooth by its position where scans are independent.
+        """
+        if self.curves is None or smooth is None or self.subject_sd is not None:
+            return self.covariance
+        return self.curves.mean_squares(smooth)
 
 
 def products_of_covariates(moments: Moments) -> tuple[Additive, np.ndarray, np.ndarray]:
@@ -75,17 +109,31 @@ def products_of_covariates(moments: Moments) -> tuple[Additive, np.ndarray, np.n
 
 
 def least_squares(moments: Moments) -> LeastSquares:
-    """Fit additive effects of the levels, and common slopes, by ordinary least squares."""
+    """Fit additive effects of the levels, and common slopes, by ordinary least squares.
+
+    The coefficients of smooths are penalised as much as restricted maximum likelihood says, feature by feature.
+    """
     n, center, seen = moments.n, moments.center, moments.n > 0
     additive, left, pooled = products_of_covariates(moments)
     cross = moments.sxy.sum(axis=0)
+    unexplained = np.zeros_like(moments.mean_y)
     if additive.crossed:
         unexplained = moments.mean_y - additive.fitted(moments.mean_y)
         cross = cross + (n[..., None] * left * unexplained[..., None]).sum(axis=0)
-    scale = np.sqrt(np.einsum("fpp->fp", pooled))
-    correlation = pooled / (scale[:, :, None] * scale[:, None, :])
-    root = np.linalg.inv(np.linalg.cholesky(correlation)).swapaxes(1, 2) / scale[:, :, None]
-    beta = (root @ (root.swapaxes(1, 2) @ cross[..., None]))[..., 0]
+    left_over = np.maximum(n - additive.leverage(), 0)
+    freedom = left_over.sum(axis=0)
+    if moments.spec.smooths:
+        squares = (moments.syy + n * unexplained**2).sum(axis=0)
+        curves = _curves(pooled, cross, squares, freedom, moments.spec.penalised)
+        beta, whitener, taken = curves.beta, curves.swept.whitener(), curves.taken
+        directions = np.arange(pooled.shape[-1]) < len(curves.swept.fixed)
+        spread = np.where(directions, np.sqrt(np.maximum(freedom - directions.sum(), 1))[:, None], 1.0)
+        whitener = whitener * spread[:, None, :]
+    else:
+        curves, taken = None, np.full(1, float(len(moments.covariates)))
+        root = inverse_root(pooled)
+        beta = (root @ (root.swapaxes(1, 2) @ cross[..., None]))[..., 0]
+        whitener = root * np.sqrt(np.maximum(freedom - taken, 1))[:, None, None]
     offset = moments.mean_x - center
     cell_mean = np.where(seen, moments.mean_y - (offset * beta).sum(axis=-1), 0.0)
     explained = (moments.sxx @ beta[..., None])[..., 0]
@@ -93,7 +141,24 @@ def least_squares(moments: Moments) -> LeastSquares:
     if additive.crossed:
         fitted = additive.fitted(cell_mean)
         cell_mean, ssr = fitted, ssr + n * (cell_mean - fitted) ** 2
-    freedom = np.maximum(n - additive.leverage(), 0)
-    total = np.maximum(freedom.sum(axis=0) - len(moments.covariates), 1)
-    whitener, variance = root * np.sqrt(total)[:, None, None], ssr.sum(axis=0) / total
-    return LeastSquares(additive, center, beta, cell_mean, ssr, freedom, n, whitener, variance)
+    variance = ssr.sum(axis=0) / np.maximum(freedom - taken, 1)
+    if curves is None:
+        inverse = whitener @ whitener.swapaxes(1, 2) / np.maximum(freedom - taken, 1)[:, None, None]
+        covariance = inverse * variance[:, None, None]
+    else:
+        covariance = curves.covariance * curves.variance[:, None, None]
+    return LeastSquares(
+        additive, center, beta, cell_mean, ssr, left_over, n, whitener, taken, variance, covariance, curves
+    )
+
+
+def _curves(
+    products: np.ndarray,
+    cross: np.ndarray,
+    squares: np.ndarray,
+    freedom: np.ndarray,
+    penalised: Sequence[np.ndarray],
+) -> Slopes:
+    freedom = np.broadcast_to(freedom, squares.shape)
+    ratios = reml(products, cross, squares, freedom, penalised)
+    return Slopes(Swept.of(products, cross, squares, freedom, penalised), ratios)

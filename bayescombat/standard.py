@@ -13,6 +13,7 @@ from bayescombat.additive import Additive
 from bayescombat.moments import Moments, Subjects
 from bayescombat.priors import Priors
 from bayescombat.regression import LeastSquares
+from bayescombat.reml import Slopes, Swept, restricted_deviance
 from bayescombat.repeated import fixed_effects
 
 __all__ = ["Effects", "Standardised", "Start", "standardise", "starting_point"]
@@ -99,6 +100,7 @@ class Start:
     ----------
     alpha, log_sigma : ndarray, (feature,)
     beta : ndarray, (feature, direction)
+        Of the unpenalised directions.
     gamma, log_delta : list of Effects
         Of the levels of every batch variable.
     subject_sd : ndarray, (feature,), optional
@@ -107,6 +109,8 @@ class Start:
         What the subjects tell of its logarithm.
     centring : ndarray, (feature,)
         Share of its own in what is known of a cell mean, the rest being what all of them have in common.
+    bends : Bends, optional
+        Of smooths.
     """
 
     alpha: np.ndarray
@@ -117,6 +121,33 @@ class Start:
     subject_sd: np.ndarray | None
     subject_information: np.ndarray | None
     centring: np.ndarray
+    bends: "Bends | None" = None
+
+
+@dataclass(frozen=True, eq=False)
+class Bends:
+    """Stabilised estimates of the smooths' coefficients, on the standardised scale.
+
+    Parameters
+    ----------
+    owner : ndarray of int, (bend,)
+        Which smooth each penalised direction belongs to.
+    coefficient : ndarray, (feature, bend)
+    information : ndarray, (1 or feature, bend)
+        What the data tell of each, as inverse variance.
+    log_sd, width : ndarray, (feature, smooth)
+        Logarithm of their standard deviation, and how unsure that is.
+    typical, spread : ndarray, (smooth,)
+        Mean and spread of these over the features.
+    """
+
+    owner: np.ndarray
+    coefficient: np.ndarray
+    information: np.ndarray
+    log_sd: np.ndarray
+    width: np.ndarray
+    typical: np.ndarray
+    spread: np.ndarray
 
 
 def standardise(moments: Moments) -> Standardised:
@@ -156,12 +187,17 @@ def starting_point(standard: Standardised, priors: Priors) -> Start:
     n = np.broadcast_to(fit.precision, mean.shape)
     noise = np.divide(np.exp(2 * log_scale), n, out=np.full(n.shape, np.inf), where=n > 0)
     alpha, shifts = _by_variable(fit.additive, mean, noise, priors, "gamma")
-    unwhitened = np.linalg.inv(standard.whitener)
-    beta = (unwhitened @ fit.beta[..., None])[..., 0] / standard.scale[:, None]
-    own = np.nanmedian(np.where(n > 0, noise, np.nan), axis=0)
-    centring = own / (own + fit.shared)
     spread, information = _of_subjects(standard, priors)
-    return Start(alpha, log_sigma, beta, shifts, scales, spread, information, centring)
+    own = np.nanmedian(np.where(n > 0, noise, np.nan), axis=0)
+    beside = (spread, information, own / (own + fit.shared))
+    if fit.curves is None:
+        return Start(alpha, log_sigma, _directions(standard, fit.beta), shifts, scales, *beside)
+    log_sd, width, typical, spread = _bent(fit.curves.swept, fit.curves.ratios, priors)
+    swept, free = fit.curves.swept, len(fit.curves.swept.fixed)
+    slopes = _directions(standard, Slopes(swept, np.exp(2 * log_sd)).beta)
+    information = np.einsum("bfpp->fp", standard.sxx)[:, free:]
+    bends = Bends(swept.owner, slopes[:, free:], information, log_sd, width, typical, spread)
+    return Start(alpha, log_sigma, slopes[:, :free], shifts, scales, *beside, bends)
 
 
 def _of_subjects(standard: Standardised, priors: Priors) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
@@ -182,13 +218,41 @@ def _of_subjects(standard: Standardised, priors: Priors) -> tuple[np.ndarray, np
     return np.exp(shrunken), 1 / noise
 
 
+def _directions(standard: Standardised, beta: np.ndarray) -> np.ndarray:
+    """Return slopes of the design columns as slopes of the directions, (feature, direction)."""
+    return np.asarray((np.linalg.inv(standard.whitener) @ beta[..., None])[..., 0] / standard.scale[:, None])
+
+
+def _bent(swept: Swept, ratios: np.ndarray, priors: Priors) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return how far the smooths bend: what `Bends` holds from `log_sd` to `spread`.
+
+    Each is taken on a grid, by its restricted likelihood given the other smooths; after the first sweep under the
+    prior of a feature like the others.
+    """
+    log_sd, width = np.empty(ratios.shape), np.empty(ratios.shape)
+    grid = _log_grid(priors.smooth_sd_median)
+    shape = ratios.shape[1]
+    typical, spread = np.full(shape, np.log(priors.smooth_sd_median)), np.full(shape, priors.smooth_sd_log_sd)
+    for k in range(shape):
+        evidence = np.empty((len(ratios), GRID))
+        for i, place in enumerate(grid):
+            some = ratios.copy()
+            some[:, k] = np.exp(2 * place)
+            evidence[:, i] = -restricted_deviance(swept, some) / 2
+        for _ in range(SWEEPS):
+            found = [_posterior(one, grid, typical[k], spread[k]) for one in evidence]
+            log_sd[:, k], width[:, k] = np.transpose(found)
+            typical[k], spread[k] = log_sd[:, k].mean(), max(log_sd[:, k].std(), TYPICAL_WIDTH)
+    return log_sd, width, typical, spread
+
+
 def _log_scales(standard: Standardised) -> tuple[np.ndarray, np.ndarray]:
     """Return each cell's log standard deviation and its sampling variance, infinite for a single scan."""
     fit = standard.fit
     free = fit.freedom
     # Each batch pays its share of the slopes' degrees of freedom.
     total = free.sum(axis=0)
-    freedom = np.broadcast_to(free * (total - fit.beta.shape[1]) / total, fit.ssr.shape)
+    freedom = np.broadcast_to(free * (total - fit.taken) / total, fit.ssr.shape)
     usable = np.broadcast_to(free > NO_FREEDOM, freedom.shape)
     half = np.where(usable, freedom, 1) / 2
     squares = np.where(usable, fit.ssr / standard.scale**2, 1)

@@ -20,6 +20,8 @@ NAMES = (
     "unseen",
     "newcomers",
     "shrunken",
+    "curves",
+    "gam",
 )
 
 

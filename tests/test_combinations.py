@@ -34,13 +34,16 @@ NEWCOMERS = {"update": "site_04", "adopt": "site_05", "unseen": "site_06"}
 SIMULATION = bc.datasets.simulate((14, 12, 10, 9, 9, 9), features=4, seed=4)
 FEATURES = list(SIMULATION.features)
 LABELS_OF_REFERENCE = {"site": "site_02", "software": "6"}
+# Every site has scans of both, so that knots do not hang on which sites there are.
+AGES = (38.0, 56.0)
+CURVED = ("feature_0", "feature_2")
 
 # What the first fit depends on; everything else is done with a fit.
-OF_THE_FIT = {"missing", "log", "several", "reference", "federated", "sva", "shrinkage"}
+OF_THE_FIT = {"missing", "log", "several", "reference", "federated", "sva", "shrinkage", "smooth"}
 OF_EMPIRICAL_BAYES = {"EB", "sva", "shrinkage"}
 # A fit by NUTS compiles for seconds: these are all there are, and a cell takes the smallest that has what it needs.
-WORLDS = [{"several", "reference"}, {"missing", "log", "several"}, {"missing", "log", "reference", "federated"}]
-UPDATED_WORLD = {"missing", "log", "several"}
+UPDATED_WORLD = {"missing", "log", "several", "smooth"}
+WORLDS = [{"several", "reference"}, UPDATED_WORLD, {"missing", "log", "reference", "federated", "smooth"}]
 # Pairs that ask nothing, by the letter of the reason.
 MEANINGLESS = {
     **{frozenset({"textbook", other}): "a" for other in ("unseen", "update", "adopt", "stripped", "impute")},
@@ -100,8 +103,11 @@ class Outcome(NamedTuple):
 
 
 @cache
-def whole_table(missing: bool, log: bool, several: bool) -> pd.DataFrame:
-    """Every scan, newcomers included. Newcomers and the second software measure far too much."""
+def whole_table(missing: bool, log: bool, several: bool, smooth: bool) -> pd.DataFrame:
+    """Every scan, newcomers included. Newcomers and the second software measure far too much.
+
+    For a smooth some features follow a parabola of age.
+    """
     data = SIMULATION.table.copy()
     data["software"] = np.resize(["5", "6", "6", "5", "6"], len(data))
     sigma = SIMULATION.truth["sigma"].values
@@ -109,6 +115,9 @@ def whole_table(missing: bool, log: bool, several: bool) -> pd.DataFrame:
     y[data["site"].isin(NEWCOMERS.values())] += 3 * sigma
     if several:
         y[data["software"] == "6"] += 5 * sigma
+    if smooth:
+        data["age"] = data["age"].clip(*AGES)
+        y += parabola(data["age"]).to_numpy()[:, None] * sigma * np.isin(FEATURES, CURVED)
     # Far enough from zero to stay positive when harmonized, and of a spread that logarithms matter for.
     y = 10 + 4 * (y - 2.5)
     if log:
@@ -119,8 +128,12 @@ def whole_table(missing: bool, log: bool, several: bool) -> pd.DataFrame:
     return data
 
 
+def parabola(age: Any) -> Any:
+    return 6 * ((age - AGES[0]) / (AGES[1] - AGES[0]) - 0.5) ** 2 * 4
+
+
 def rows_of(case: Case, sites: Iterable[str], holes: bool = False) -> pd.DataFrame:
-    data = whole_table("missing" in case or holes, "log" in case, "several" in case)
+    data = whole_table("missing" in case or holes, "log" in case, "several" in case, "smooth" in case)
     return data[data["site"].isin(list(sites))]
 
 
@@ -129,7 +142,8 @@ def study_of(case: Case, sites: Iterable[str]) -> bc.Study:
     return bc.Study.from_dataframe(
         rows_of(case, sites),
         batch=variables,
-        covariates="age + sex",
+        covariates="sex" if "smooth" in case else "age + sex",
+        smooth={"age": 6} if "smooth" in case else None,
         features=FEATURES,
         reference=[LABELS_OF_REFERENCE[name] for name in variables] if "reference" in case else None,
         transform="log" if "log" in case else None,
@@ -214,16 +228,30 @@ def assert_same(case: Case, found: Any, expected: Any) -> None:
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-10)
 
 
-def covariates_of(rows: pd.DataFrame) -> np.ndarray:
+def covariates_of(case: Case, rows: pd.DataFrame) -> np.ndarray:
+    """The design columns, by hand where there is no smooth."""
+    if "smooth" in case:
+        return study_of(case, SITES).spec.matrix(rows)
     return np.column_stack([rows["age"], rows["sex"] == "M"]).astype(float)
 
 
-def effects_by_hand(case: Case, rows: pd.DataFrame, y: np.ndarray) -> dict[str, np.ndarray]:
-    """Least squares on indicators, feature by feature: differences from the first level of every variable."""
+def effects_by_hand(
+    case: Case, rows: pd.DataFrame, y: np.ndarray, slopes: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Least squares on indicators, feature by feature: differences from the first level of every variable.
+
+    Covariates are taken out before where their slopes are given, else with the indicators.
+    """
     levels = pd.get_dummies(rows[["site", "software"] if "several" in case else ["site"]], drop_first=True, dtype=float)
-    x = np.column_stack([np.ones(len(rows)), covariates_of(rows), levels])
+    x = np.column_stack([np.ones(len(rows)), covariates_of(case, rows), levels])
+    if slopes is not None:
+        y = y - covariates_of(case, rows) @ slopes.T
+        x = np.delete(x, np.arange(1, 1 + slopes.shape[1]), axis=1)
     seen = [~np.isnan(column) for column in y.T]
-    slopes = [np.linalg.lstsq(x[row], column[row], rcond=None)[0][3:] for row, column in zip(seen, y.T, strict=True)]
+    slopes = [
+        np.linalg.lstsq(x[row], column[row], rcond=None)[0][-levels.shape[1] :]
+        for row, column in zip(seen, y.T, strict=True)
+    ]
     return dict(zip(levels.columns, np.transpose(slopes), strict=True))
 
 
@@ -296,9 +324,11 @@ def check_unseen(outcome: Outcome, folder: Path) -> None:
         others = p.sel(batch=[f"software={label}" for label in rows["software"]])
         gamma, delta = gamma + others["gamma"].values, delta * others["delta"].values
     fitted = rows_of(case, outcome.fitted_sites)
-    x, there = covariates_of(fitted), fitted[FEATURES].notna().to_numpy().astype(float)
+    x, there = covariates_of(case, fitted), fitted[FEATURES].notna().to_numpy().astype(float)
     center = (there.T @ x) / there.sum(axis=0)[:, None]
-    expected = p["alpha"].values + np.einsum("ovp,vp->ov", covariates_of(rows)[:, None] - center, p["beta"].values)
+    expected = p["alpha"].values + np.einsum(
+        "ovp,vp->ov", covariates_of(case, rows)[:, None] - center, p["beta"].values
+    )
     y = on_the_fitted_scale(case, rows[FEATURES].to_numpy())
     by_hand = expected + (y - expected - gamma) / delta
     np.testing.assert_allclose(on_the_fitted_scale(case, outcome.found["mean"].values[new]), by_hand, rtol=0, atol=1e-9)
@@ -375,9 +405,9 @@ def check_sva(outcome: Outcome, folder: Path) -> None:
         # combaters divides by the prior variance of the reference's scales, which is exactly zero without this.
         y = y + 1e-11 * np.random.default_rng(0).standard_normal(y.shape)
         par_prior = case.shrinkage == "parametric"
-        expected = combaters.combat(y, rows["site"].to_numpy(), covariates_of(rows), par_prior=par_prior, **options)[
-            "adjusted"
-        ]
+        expected = combaters.combat(
+            y, rows["site"].to_numpy(), covariates_of(case, rows), par_prior=par_prior, **options
+        )["adjusted"]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
 
 
@@ -386,7 +416,8 @@ def check_shrinkage(outcome: Outcome, folder: Path) -> None:
     case, p = outcome.case, outcome.fit.parameters
     if case.shrinkage == "none":
         rows = rows_of(case, outcome.fitted_sites)
-        expected = effects_by_hand(case, rows, on_the_fitted_scale(case, rows[FEATURES].to_numpy()))
+        slopes = p["beta"].values if "smooth" in case else None
+        expected = effects_by_hand(case, rows, on_the_fitted_scale(case, rows[FEATURES].to_numpy()), slopes)
         gamma = p["gamma"].assign_coords(batch=[str(label).replace("=", "_") for label in p["batch"].values])
         for label, difference in expected.items():
             variable, level = label.split("_", 1)
@@ -399,6 +430,26 @@ def check_shrinkage(outcome: Outcome, folder: Path) -> None:
         one, other = (q["gamma"] / q["sigma"] for q in (p, plain))
         assert (one >= other.min("feature") - 1e-12).all() and (one <= other.max("feature") + 1e-12).all()
         assert float(one.std("feature").mean()) < float(other.std("feature").mean())
+
+
+def check_smooth(outcome: Outcome, folder: Path) -> None:
+    """The parabola is found and kept, straight lines stay nearly straight, and rows are harmonized one by one."""
+    effect = outcome.fit.effect("age")
+    places = effect["at"].values
+    curve = parabola(places)
+    # What a straight line leaves of it, in units of sigma.
+    bend = curve - np.polyval(np.polyfit(places, curve, 1), places)
+    size = 4 * SIMULATION.truth["sigma"].values
+    for name, unit in zip(FEATURES, size, strict=True):
+        found = effect["mean"].sel(feature=name).values / unit
+        found = found - np.polyval(np.polyfit(places, found, 1), places)
+        expected = bend if name in CURVED else 0.0
+        assert np.sqrt(((found - expected) ** 2).mean()) < 1 / 3 * bend.std()
+    if "lower" in effect:
+        assert (effect["lower"] < effect["mean"]).all() and (effect["mean"] < effect["upper"]).all()
+    assert ("lower" in effect) == (outcome.case.method == "nuts" or "stripped" not in outcome.case)
+    some = outcome.fit.harmonize(outcome.rows.iloc[4:7], unseen=outcome.unseen)["mean"]
+    np.testing.assert_allclose(some, outcome.found["mean"][4:7], rtol=1e-12)
 
 
 def check_nuts(outcome: Outcome, folder: Path) -> None:
@@ -451,7 +502,7 @@ def check_density_of_rows(model: pm.Model, case: Case, study: bc.Study) -> None:
     point = {name: value + 0.3 * rng.standard_normal(np.shape(value)) for name, value in start.items()}
     density, alpha, beta, gamma, delta, sigma = evaluate(*(point[variable.name] for variable in model.value_vars))
     rows = rows_of(case, SITES)
-    y, x = on_the_fitted_scale(case, rows[FEATURES].to_numpy()), covariates_of(rows)
+    y, x = on_the_fitted_scale(case, rows[FEATURES].to_numpy()), covariates_of(case, rows)
     seen = np.isfinite(y)
     labels, shift, scale = list(model.coords["batch"]), 0.0, sigma
     for variable in ["site", "software"] if "several" in case else ["site"]:
@@ -477,6 +528,7 @@ CHECKS: dict[str, Callable[[Outcome, Path], None]] = {
     "impute": check_impute,
     "sva": check_sva,
     "shrinkage": check_shrinkage,
+    "smooth": check_smooth,
     "NUTS": check_nuts,
     "EB": check_eb,
 }
@@ -539,7 +591,13 @@ CELLS = documented()
 REASONS = reasons()
 SUPPORTED = [(pair, case) for pair, said in CELLS if said == "yes" for case in cases(pair) or [None]]
 REFUSED = [(pair, said) for pair, said in CELLS if said.startswith("no ")]
-TRIPLES = ["missing unseen log", "missing adopt log", "update federated missing", "several missing log"]
+TRIPLES = [
+    "missing smooth adopt",
+    "missing unseen log",
+    "missing adopt log",
+    "update federated missing",
+    "several missing log",
+]
 
 
 def name_of(value: object) -> str:
@@ -672,7 +730,7 @@ def test_a_reference_of_several_variables_need_hold_no_scan() -> None:
 
 @pytest.mark.parametrize("method", ["eb", "nuts"])
 def test_an_unseen_batch_is_the_same_before_and_after_another_was_adopted(method: str) -> None:
-    case = Case(frozenset({"missing", "log", "several"} | ({"NUTS"} if method == "nuts" else set())))
+    case = Case(frozenset(UPDATED_WORLD | ({"NUTS"} if method == "nuts" else set())))
     fit, rows = first_fit(case), rows_of(case, [NEWCOMERS["unseen"]])
     adopted = fit.adopt(newcomer(case, "adopt"))
     xr.testing.assert_identical(adopted.harmonize(rows, unseen="prior"), fit.harmonize(rows, unseen="prior"))
@@ -699,7 +757,7 @@ def test_a_feature_that_a_new_site_never_measured_changes_no_other_without_shrin
 
 
 def test_a_feature_that_a_new_site_never_measured_is_less_sure_there_by_nuts() -> None:
-    case = Case(frozenset({"missing", "log", "several", "NUTS"}))
+    case = Case(frozenset(UPDATED_WORLD | {"NUTS"}))
     new = rows_of(case, [NEWCOMERS["adopt"]])
     fits = [first_fit(case).adopt(rows) for rows in (new, new.assign(feature_2=np.nan))]
     bounds = [np.log(fit.harmonize(new)[["lower", "upper"]].sel(feature="feature_2")) for fit in fits]

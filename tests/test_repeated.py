@@ -10,7 +10,7 @@ import pymc as pm
 import pytest
 import xarray as xr
 from pytensor.compile.mode import Mode
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import norm
 
 import bayescombat as bc
@@ -98,6 +98,37 @@ def test_variances_and_slopes_are_those_of_the_dense_restricted_likelihood(holes
         differences = fit.cell_mean[1:, v] - fit.cell_mean[0, v]
         if variables == ["site"]:
             np.testing.assert_allclose(differences, np.diff(coefficients[:4]).cumsum(), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("holes", [0.0, 0.2])
+def test_smoothness_and_intercepts_are_at_the_top_of_their_dense_restricted_likelihood(holes: float) -> None:
+    data = table(holes)
+    data[FEATURES] += np.sin(data[["age"]].to_numpy() / 8) * 0.3
+    study = study_of(data, covariates="sex", smooth={"age": 8})
+    fit = fixed_effects(bc.Moments.from_study(study))
+    assert fit.curves is not None
+    bent = study.spec.penalised[0]
+    for v in range(len(FEATURES)):
+        seen = ~np.isnan(study.y[:, v])
+        z = (np.unique(study.subjects)[:, None] == study.subjects[seen]).T.astype(float)
+        x = np.column_stack([study.codes[seen][:, None] == np.arange(4), np.delete(study.x[seen], bent, axis=1)])
+        basis = study.x[seen][:, bent]
+
+        def deviance(logs: np.ndarray, x=x, z=z, basis=basis, y=study.y[seen, v]) -> float:  # type: ignore[no-untyped-def]
+            ratio, bend = np.exp(logs)
+            both = np.column_stack([np.sqrt(ratio) * z, np.sqrt(bend) * basis])
+            return restricted(1.0, y, x.astype(float), both)[0]
+
+        found = np.log([fit.subject_sd[v] ** 2 / fit.variance[v], fit.curves.ratios[v, 0]])
+        best = deviance(found)
+        for step in ([0.02, 0], [-0.02, 0], [0, 0.02], [0, -0.02]):
+            assert deviance(found + step) > best
+        anywhere = minimize(deviance, found, method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9})
+        assert best - anywhere.fun < 1e-7
+        both = np.column_stack([np.exp(found[0] / 2) * z, np.exp(found[1] / 2) * basis])
+        _, coefficients, variance = restricted(1.0, study.y[seen, v], x.astype(float), both)
+        np.testing.assert_allclose(fit.variance[v], variance, rtol=1e-6)
+        np.testing.assert_allclose(np.delete(fit.beta[v], bent), coefficients[4:], rtol=1e-5, atol=1e-8)
 
 
 def test_no_likelihood_nearby_is_higher() -> None:

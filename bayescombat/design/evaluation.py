@@ -1,5 +1,6 @@
 """A formula evaluated by formulaic, and what its functions learned, as text."""
 
+import ast
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,10 @@ from formulaic.parser.types import Factor
 
 from bayescombat.design.covariates import unseen_level
 from bayescombat.design.formulas import ParsedFormula
-from bayescombat.design.splines import SPLINES
+from bayescombat.design.splines import SPLINES, warn_outside
 from bayescombat.errors import DataError, UnseenLevelError, listing
 
-__all__ = ["State", "evaluate", "read_state", "write_state"]
+__all__ = ["State", "evaluate", "ranges", "read_state", "warn_of_extrapolation", "write_state"]
 
 
 class State(TypedDict):
@@ -123,6 +124,27 @@ def _check_finite(matrix: np.ndarray, names: Sequence[str], rows: pd.Index) -> N
             f"{listing(np.array(names)[bad.any(axis=0)])} in the rows {listing(rows[bad.any(axis=1)])}. The "
             "logarithm of zero or a division by zero gives such values: change the formula or the column."
         )
+
+
+def warn_of_extrapolation(state: State, parsed: ParsedFormula) -> None:
+    """Warn of values outside the range of splines, as they were counted when the formula was evaluated."""
+    for expression, learned in state["transforms"].items():
+        if learned.get("outside"):
+            warn_outside(
+                _argument(expression, parsed), parsed.readable(expression), learned["range"], learned["outside"]
+            )
+
+
+def ranges(state: State, parsed: ParsedFormula) -> dict[str, tuple[float, float]]:
+    """Return the ranges that splines were learned on, by what they are splines of."""
+    learned = {expression: found["range"] for expression, found in state["transforms"].items() if "range" in found}
+    return {_argument(expression, parsed): (low, high) for expression, (low, high) in learned.items()}
+
+
+def _argument(expression: str, parsed: ParsedFormula) -> str:
+    call = ast.parse(expression, mode="eval").body
+    assert isinstance(call, ast.Call)
+    return parsed.readable(ast.unparse(call.args[0]))
 
 
 def write_state(state: State) -> str:

@@ -4,10 +4,12 @@ import ast
 import keyword
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import formulaic
 import numpy as np
+from formulaic.parser.types import Factor
 from formulaic.transforms import TRANSFORMS
 
 from bayescombat.columns import text_label
@@ -54,6 +56,26 @@ class ParsedFormula:
             return text
         pattern = "|".join(rf"\b{re.escape(alias)}\b" for alias in renamed)
         return re.sub(pattern, lambda match: renamed[match[0]], text)
+
+    def of(self, name: str) -> tuple[Self, list[str]]:
+        """Return the terms that read one column alone, as a formula, and the terms that read it beside others.
+
+        Examples
+        --------
+        >>> parsed, others = parse("bs(age) + sex + age:sex").of("age")
+        >>> [str(term) for term in parsed.terms], others
+        (['1', 'bs(age)'], ['age:sex'])
+        """
+        alone, others = [], []
+        for term in self.terms:
+            read = {self.columns[alias] for factor in term.factors for alias in _read_by(factor, str(term))[0]}
+            if read == {name}:
+                alone.append(term)
+            elif name in read:
+                others.append(self.readable(str(term)))
+        terms = formulaic.SimpleFormula([*formulaic.Formula("1"), *alone])
+        columns = {alias: column for alias, column in self.columns.items() if column == name}
+        return replace(self, terms=terms, columns=columns), others
 
 
 def formula_text(covariates: str | Sequence[object] | None) -> str:
@@ -130,12 +152,17 @@ def parse(formula: str) -> ParsedFormula:
     columns: dict[str, str] = {}
     grouping = set()
     for factor in (factor for term in terms for factor in term.factors):
-        if factor.eval_method.value == "literal":
-            continue
-        names, groups = ([factor.expr], False) if factor.eval_method.value == "lookup" else _names(factor.expr, formula)
+        names, groups = _read_by(factor, formula)
         columns |= {name: original.get(name, name) for name in names}
         grouping |= {columns[name] for name in names if groups}
     return ParsedFormula(terms, columns, frozenset(grouping))
+
+
+def _read_by(factor: Factor, formula: str) -> tuple[list[str], bool]:
+    """Return the columns that a factor reads, and whether it makes groups of them."""
+    if factor.eval_method.value == "literal":
+        return [], False
+    return ([factor.expr], False) if factor.eval_method.value == "lookup" else _names(factor.expr, formula)
 
 
 def _aliases(formula: str) -> dict[str, str]:

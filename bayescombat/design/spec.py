@@ -4,7 +4,6 @@ formulaic evaluates the formula. Everything that it learned from the table (leve
 like) is kept as text, so that a design from a file gives the same bits as the one that was saved.
 """
 
-import ast
 import json
 import os
 from collections import Counter
@@ -15,17 +14,20 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from bayescombat.columns import as_table, require, warn
+from bayescombat.columns import as_table, require
 from bayescombat.design.covariates import Column
-from bayescombat.design.evaluation import State, evaluate, read_state, write_state
-from bayescombat.design.formulas import ParsedFormula, formula_text, parse
+from bayescombat.design.evaluation import State, evaluate, read_state, warn_of_extrapolation, write_state
+from bayescombat.design.formulas import formula_text, parse
 from bayescombat.design.roles import batch_names, check_roles, feature_names
-from bayescombat.errors import DataError, ExtrapolationWarning, FileFormatError, check_choice, listing
+from bayescombat.design.smooths import Smooth, check_apart, smooth_sizes
+from bayescombat.errors import DataError, FileFormatError, check_choice, listing
 from bayescombat.storage import read_text, write_text
 
 __all__ = ["DesignSpec"]
 
-FORMAT_VERSION = 1
+# Version 1 knew no smooths.
+FORMAT_VERSION = 2
+READABLE = (1, FORMAT_VERSION)
 TRANSFORMS = ("log", None)
 # How far a design row may move, relative to its column, when it is computed without the other rows.
 REPLAY_TOLERANCE = 1e-8
@@ -48,13 +50,15 @@ class DesignSpec:
     covariates : tuple of str
         Names of the design columns, without intercept.
     columns : tuple of Column
-        How each column that the formula reads enters it.
+        How each column that the formula reads enters it, and smooth columns.
     state : str
         JSON: levels, knots, ranges, means and the like that the functions of the formula learned.
     transform : {"log", None}
         What is modelled: the logarithms of the features, or the features themselves.
     subject : str, optional
         Name of the column of subjects, where their repeated scans are modelled.
+    smooths : tuple of Smooth
+        Penalised splines, whose columns follow those of the formula.
 
     Examples
     --------
@@ -74,11 +78,26 @@ class DesignSpec:
     state: str
     transform: str | None = None
     subject: str | None = None
+    smooths: tuple[Smooth, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Columns of the table that the formula reads."""
+        """Columns of the table that covariates are made of."""
         return tuple(column.name for column in self.columns)
+
+    @property
+    def penalised(self) -> tuple[np.ndarray, ...]:
+        """Positions of every smooth's penalised columns among the design columns."""
+        ends = len(self.covariates) - np.cumsum([len(smooth.names) for smooth in reversed(self.smooths)])
+        starts = ends[::-1].tolist()
+        return tuple(
+            np.arange(start + 1, start + len(smooth.names)) for start, smooth in zip(starts, self.smooths, strict=True)
+        )
+
+    @property
+    def unpenalised(self) -> np.ndarray:
+        """Positions of all other design columns."""
+        return np.setdiff1d(np.arange(len(self.covariates)), np.concatenate([[], *self.penalised]))
 
     @classmethod
     def learn(
@@ -90,13 +109,14 @@ class DesignSpec:
         features: Sequence[str],
         transform: str | None = None,
         subject: str | None = None,
+        smooth: Mapping[str, int] | None = None,
     ) -> Self:
         """Learn a design from a table.
 
         A coordinator of a federated study may have no data. A small made-up table will do, if it lists every
         level of the categories and both ends of the ranges; sites then get the design by `save`. Knots of
         splines are best given as numbers, as in ``bs(age, knots=[40, 60])``: otherwise they are quantiles of the
-        made-up rows.
+        made-up rows. Those of `smooth` divide the range evenly.
 
         Parameters
         ----------
@@ -112,6 +132,8 @@ class DesignSpec:
             ``"log"`` models the logarithms of the features.
         subject : str, optional
             Name of the column of subjects, which the table need not have.
+        smooth : mapping of str to int, optional
+            Numeric columns and how many basis functions the penalised spline of each has, at least five.
 
         Raises
         ------
@@ -119,7 +141,8 @@ class DesignSpec:
             If `transform` is unknown.
         DataError
             If a column is missing or has two roles, if the formula cannot be evaluated, gives values that
-            are not finite, or gives rows that depend on which other rows are there.
+            are not finite, or gives rows that depend on which other rows are there; or if a smooth column holds
+            labels or one value, stands in the formula as itself, or has too small a basis.
 
         Examples
         --------
@@ -133,15 +156,21 @@ class DesignSpec:
         check_choice("transform", transform, TRANSFORMS)
         text = formula_text(formula)
         parsed = parse(text)
-        names = parsed.columns.values()
+        sizes = smooth_sizes(smooth)
+        check_apart(parsed, sizes)
+        names = dict.fromkeys([*parsed.columns.values(), *sizes])
         variables, chosen = batch_names(batch), feature_names(features)
         check_roles(variables, chosen, names, subject)
         table = _sources(table, names)
         columns = tuple(Column.learn(table[name], grouping=name in parsed.grouping) for name in names)
         values = {column.name: column.values(table[column.name]) for column in columns}
         matrix, covariates, state = evaluate(values, parsed, State(transforms={}, levels={}), table.index)
+        kinds = {column.name: column for column in columns}
+        smooths = tuple(Smooth.learn(kinds[name], values[name], size) for name, size in sizes.items())
+        covariates = (*covariates, *(name for smooth in smooths for name in smooth.names))
         _check_columns(covariates, {parsed.readable(name): known for name, known in state["levels"].items()})
-        spec = cls(variables, chosen, text, covariates, columns, write_state(state), transform, subject)
+        spec = cls(variables, chosen, text, covariates, columns, write_state(state), transform, subject, smooths)
+        matrix = _beside(matrix, smooths, values)
         spec._check_replay(table, matrix)
         return spec
 
@@ -170,16 +199,17 @@ class DesignSpec:
         table = _sources(table, self.sources)
         values = {column.name: column.values(table[column.name]) for column in self.columns}
         matrix, names, state = evaluate(values, parsed, read_state(self.state), table.index)
-        if names != self.covariates:
+        expected = self.covariates[: len(self.covariates) - sum(len(smooth.names) for smooth in self.smooths)]
+        if names != expected:
             raise DataError(
-                f"Expected the design columns {listing(self.covariates)}, found {listing(names)}: the "
+                f"Expected the design columns {listing(expected)}, found {listing(names)}: the "
                 f"formula {self.formula!r} gives other columns for other rows. Compute such columns "
                 "in the table first."
             )
-        for expression, learned in state["transforms"].items():
-            if learned.get("outside"):
-                _warn_outside(expression, learned, parsed)
-        return matrix
+        warn_of_extrapolation(state, parsed)
+        for smooth in self.smooths:
+            smooth.warn_of_extrapolation(values[smooth.column])
+        return _beside(matrix, self.smooths, values)
 
     def to_json(self) -> str:
         """Return the spec as JSON text."""
@@ -243,7 +273,7 @@ class DesignSpec:
         """Return the spec that a text holds; `source` says in errors where the text is from."""
         try:
             content = json.loads(text)
-            if content["version"] != FORMAT_VERSION:
+            if content["version"] not in READABLE:
                 raise ValueError("another version")
             check_choice("transform", content["transform"], TRANSFORMS)
             spec = cls(
@@ -255,9 +285,11 @@ class DesignSpec:
                 state=json.dumps(content["state"]),
                 transform=content["transform"],
                 subject=content.get("subject"),
+                smooths=tuple(map(Smooth.read, content.get("smooths", []))),
             )
             check_roles(spec.batch, spec.features, spec.sources, spec.subject)
-            lacking = set(parse(spec.formula).columns.values()) - set(spec.sources)
+            read = {*parse(spec.formula).columns.values(), *(smooth.column for smooth in spec.smooths)}
+            lacking = read - set(spec.sources)
             if lacking or set(read_state(spec.state)) != set(State.__annotations__):
                 raise ValueError(f"nothing of {listing(lacking) or 'what was learned'}")
             return spec
@@ -309,14 +341,6 @@ def _check_columns(names: Sequence[str], levels: Mapping[str, Sequence[object]])
         )
 
 
-def _warn_outside(expression: str, learned: Mapping[str, Any], parsed: ParsedFormula) -> None:
-    call = ast.parse(expression, mode="eval").body
-    assert isinstance(call, ast.Call)
-    low, high = learned["range"]
-    count, argument = learned["outside"], parsed.readable(ast.unparse(call.args[0]))
-    warn(
-        f"{count} row{'s have' if count > 1 else ' has'} {argument!r} outside "
-        f"the range {low:.6g} to {high:.6g} that {parsed.readable(expression)!r} was learned on. The spline "
-        "continues there as a straight line: do not lean on these rows, or fit again with them.",
-        ExtrapolationWarning,
-    )
+def _beside(matrix: np.ndarray, smooths: Sequence[Smooth], values: Mapping[str, Any]) -> np.ndarray:
+    """Return the columns of the formula and those of the smooths, (obs, covariate)."""
+    return np.hstack([matrix, *(smooth.columns(values[smooth.column]) for smooth in smooths)]) if smooths else matrix

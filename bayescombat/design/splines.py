@@ -3,13 +3,16 @@
 The bases are formulaic's; inside the range every value is exactly theirs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from formulaic.transforms import basis_spline, natural_cubic_spline, stateful_transform
 
-__all__ = ["SPLINES", "continued"]
+from bayescombat.columns import warn
+from bayescombat.errors import ExtrapolationWarning
+
+__all__ = ["SPLINES", "continued", "warn_outside"]
 
 # Places within the outermost polynomial piece, as fractions of its width, at which the basis is evaluated
 # to find its slope at the edge. Six places make that exact up to degree five, but for rounding.
@@ -85,3 +88,13 @@ def _learned(
 
 SPLINES = {"bs": continued(basis_spline), "cr": continued(natural_cubic_spline)}
 SPLINES["cs"] = SPLINES["cr"]
+
+
+def warn_outside(argument: str, spline: str, covered: Sequence[float], count: int) -> None:
+    """Warn of values outside the range that a spline was learned on."""
+    warn(
+        f"{count} row{'s have' if count > 1 else ' has'} {argument!r} outside "
+        f"the range {covered[0]:.6g} to {covered[1]:.6g} that {spline!r} was learned on. The spline "
+        "continues there as a straight line: do not lean on these rows, or fit again with them.",
+        ExtrapolationWarning,
+    )

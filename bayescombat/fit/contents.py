@@ -1,14 +1,16 @@
 """Contents: a tree of parameters, read."""
 
+import json
 import os
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayescombat.errors import DataError
+from bayescombat.fit.effects import effect_dataset, fitted_moments, places
 from bayescombat.fit.layout import Layout
 from bayescombat.fit.trees import study_of
 from bayescombat.moments import Moments
@@ -118,6 +120,66 @@ class Contents:
             if over:
                 columns[f"{name}_sd"] = values.std(over, ddof=1).values
         return pd.DataFrame(columns, index=pd.Index(self.layout.levels.labels, name="batch"))
+
+    def effect(self, name: str, at: Any = None, probability: float = 0.9) -> xr.Dataset:
+        r"""Return what one covariate does to every feature: a curve with its band.
+
+        .. math:: f_v(a) = (x(a) - \bar x_v)' \beta_v
+
+        over the design columns x that read this covariate alone, such as those of its smooth. Their averages are those
+        over the scans that the feature was observed in: over these the effect has average zero.
+
+        Parameters
+        ----------
+        name : str
+            A column of the table that covariates are made of.
+        at : array-like of (at,), optional
+            Values of it. By default 50 even places over the range that its smooth or spline was learned on, or that the
+            fit's rows have; of a category its levels.
+        probability : float
+            Of the band from ``lower`` to ``upper``, at each place by itself.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``mean, sd, lower, upper`` (at, feature), in feature units, of logarithms if the study takes logarithms.
+            For NUTS over all draws. For empirical Bayes given how smooth the curve is found to be, with quantiles of
+            Student's t; ``mean`` alone if the fit was saved without its moments. Features that were set aside are not
+            there.
+
+        Raises
+        ------
+        DataError
+            If there is no such covariate, it interacts with others, or nothing tells of its range.
+        UnseenLevelError
+            If `at` has a level that the fit does not know.
+
+        Warns
+        -----
+        ExtrapolationWarning
+            If `at` lies outside the range of a spline.
+
+        Notes
+        -----
+        The covariance of the estimated coefficients of a smooth is that of Marra and Wood (2012),
+        doi:10.1111/j.1467-9469.2011.00760.x, with residuals of one variance.
+
+        Examples
+        --------
+        >>> import bayescombat as bc
+        >>> simulation = bc.datasets.simulate((20, 10, 5), features=3)
+        >>> study = bc.Study.from_dataframe(
+        ...     simulation.table, batch="site", features=simulation.features, smooth={"age": 8}
+        ... )
+        >>> bc.fit(study, method="eb").effect("age")["lower"].sizes
+        Frozen({'at': 50, 'feature': 3})
+        """
+        moments = None
+        if self.method == "eb" and "moments" in self.tree:
+            adopted = json.loads(self.tree.attrs.get("adopted", "[]"))
+            moments = fitted_moments(self.moments, self.layout, adopted)
+        shown = places(self.layout, name, at, self.tree)
+        return effect_dataset(self.parameters, self.layout, moments, name, shown, probability)
 
     def save(self, path: str | os.PathLike[str], data: bool = True, moments: bool = True) -> None:
         """Write the fit to one netCDF file, whole or not at all.

@@ -27,6 +27,7 @@ from bayescombat.model.likelihoods import (
     record_shifts,
 )
 from bayescombat.model.population import declare_population
+from bayescombat.model.smooths import with_smooths
 from bayescombat.moments import Moments, as_moments
 from bayescombat.priors import Priors
 from bayescombat.standard import standardise, starting_point
@@ -124,6 +125,8 @@ def build_model(
     start = starting_point(standard, priors)
     with pm.Model(coords=_coords(moments, factors)) as model:
         population = declare_population(moments, priors, start, factors)
+        if start.bends is not None:
+            population = with_smooths(population, start.bends, priors, standard.scale)
         record_in_feature_units(population, standard)
         declared = population.variables[0].gamma is not None
         if declared:
@@ -152,8 +155,11 @@ def _coords(moments: Moments, factors: Loadings | None) -> dict[str, Sequence[An
         "feature": list(moments.features),
         "batch": list(levels.labels),
         "covariate": list(moments.covariates),
-        "direction": range(len(moments.covariates)),
+        "direction": range(len(moments.spec.unpenalised)),
     }
+    if moments.spec.smooths:
+        coords |= {"smooth": [smooth.column for smooth in moments.spec.smooths]}
+        coords |= {"bend": range(len(moments.covariates) - len(moments.spec.unpenalised))}
     if len(levels.active) > 1:
         coords |= {"cell": list(moments.batches)}
         coords |= {dim: list(names) for dim, names in levels.dims.items()}

@@ -13,7 +13,14 @@ from bayescombat.moments import Moments
 from bayescombat.priors import Priors
 from bayescombat.standard import Effects, Start
 
-__all__ = ["Population", "Variable", "declare_population", "expected_shifts"]
+__all__ = [
+    "Population",
+    "Variable",
+    "declare_population",
+    "expected_shifts",
+    "partly_centred",
+    "share_of_data",
+]
 
 OFF_MODE = 0.1
 
@@ -213,11 +220,11 @@ def _variable(
     # The first variable's scales are sampled as those of its cells, which the data know.
     level, level_start = (log_sigma, start.log_sigma) if k == 0 else (0.0, 0.0)
     known, noise = (1.0, 0.0) if shared is None else (shared.weight, shared.squares)
-    log_scale = _partly_centred(
+    log_scale = partly_centred(
         f"log_scale{suffix}",
         level + noise + hyper.log_delta_mean[:, None],
         hyper.log_delta_sd[:, None],
-        _weight(known / scales.noise, scales.sd_low[:, None]),
+        share_of_data(known / scales.noise, scales.sd_low[:, None]),
         level_start + scales.effect,
         (level_start + scales.mean[:, None], scales.sd[:, None]),
         (dim, "feature"),
@@ -227,11 +234,11 @@ def _variable(
         # The first variable's shifts are sampled as means of its cells, as far as the data know these by themselves.
         centring = start.centring if k == 0 else np.zeros(len(start.alpha))
         sigma, origin = pt.exp(log_sigma), centring * start.alpha
-        gamma = -centring * alpha + _partly_centred(
+        gamma = -centring * alpha + partly_centred(
             f"gamma{suffix}",
             centring * alpha + sigma * hyper.gamma_mean[:, None],
             sigma * hyper.gamma_sd[:, None],
-            _weight(1 / shifts.noise, shifts.sd_low[:, None]),
+            share_of_data(1 / shifts.noise, shifts.sd_low[:, None]),
             origin + shifts.effect,
             (origin + np.exp(start.log_sigma) * shifts.mean[:, None], np.exp(start.log_sigma) * shifts.sd[:, None]),
             (dim, "feature"),
@@ -239,7 +246,7 @@ def _variable(
     return Variable(suffix, place, hyper.gamma_mean, hyper.gamma_sd, gamma, log_scale - noise)
 
 
-def _partly_centred(
+def partly_centred(
     name: str,
     mean: Any,
     sd: Any,
@@ -257,7 +264,7 @@ def _partly_centred(
     return mean + sd ** (1 - weight) * (partly - weight * mean)
 
 
-def _weight(information: np.ndarray, sd: Any) -> np.ndarray:
+def share_of_data(information: np.ndarray, sd: Any) -> np.ndarray:
     """Return the share of the data in what is known of a variable with prior standard deviation `sd`."""
     return np.asarray(information / (information + 1 / sd**2))
 
@@ -284,7 +291,7 @@ def _batch_means(
     """Return per-batch prior means that sum to zero, with a learned spread across batches."""
     median, log_sd = prior
     # One weight for all batches, since they sum to zero together.
-    weight = float(_weight(information, start.spread_low).min())
+    weight = float(share_of_data(information, start.spread_low).min())
     between = pm.LogNormal(f"{name}_spread{suffix}", np.log(median), log_sd, initval=start.spread)
     initial = start.mean / start.spread ** (1 - weight)
     partly = pm.ZeroSumNormal(f"{name}_partly{suffix}", sigma=between**weight, dims=dim, initval=initial)
@@ -305,6 +312,6 @@ def _spreads(
     middle, width = float(log_start.mean()), max(float(log_start.std()), spread[0] / 3)
     log_typical = pm.Normal(f"{name}_log_typical{suffix}", np.log(typical[0]), typical[1], initval=middle)
     between = pm.LogNormal(f"{name}_spread{suffix}", np.log(spread[0]), spread[1], initval=width)
-    weight = _weight(information, width)
-    log_value = _partly_centred(f"{name}_log{suffix}", log_typical, between, weight, log_start, (middle, width), dim)
+    weight = share_of_data(information, width)
+    log_value = partly_centred(f"{name}_log{suffix}", log_typical, between, weight, log_start, (middle, width), dim)
     return pm.Deterministic(f"{name}{suffix}", pt.exp(log_value), dims=dim)

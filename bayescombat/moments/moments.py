@@ -9,6 +9,7 @@ full length when cells are missing; broadcasting makes the algebra downstream th
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -184,6 +185,11 @@ class Moments:
         cross = None if self.cross is None else np.ascontiguousarray(self.cross[:, keep][:, :, keep])
         subjects = None if self.subjects is None else self.subjects.select(keep)
         return replace(self, **arrays, spec=replace(self.spec, features=names), cross=cross, subjects=subjects)
+
+    def of_batches(self, kept: Sequence[int]) -> Self:
+        """Return the moments of the batches at some positions."""
+        arrays: dict[str, Any] = {name: getattr(self, name)[kept] for name in self.held}
+        return replace(self, **arrays, batches=tuple(self.batches[i] for i in kept))
 
     def to_dataset(self) -> xr.Dataset:
         """Return the moments as a labelled Dataset, dims batch, feature, covariate and covariate_other."""

@@ -37,7 +37,7 @@ def check_conformity(found: DesignSpec, expected: DesignSpec) -> None:
             f"Expected a study {wanted} subjects, found one {given}. Make the study from its table with "
             "Study.from_design."
         )
-    if (found.columns, found.state) != (expected.columns, expected.state):
+    if (found.columns, found.state, found.smooths) != (expected.columns, expected.state, expected.smooths):
         raise DataError(
             "Expected a study of the same design, found design columns of the same names with other "
             "levels, knots, means or the like behind them. Make the study from its table with Study.from_design."

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bayescombat.batches import Levels, named_cell
 from bayescombat.columns import as_table, require, text_label
-from bayescombat.design import DesignSpec, batch_names, formula_text, parse
+from bayescombat.design import DesignSpec, batch_names, check_variety, formula_text, parse, smooth_sizes
 from bayescombat.errors import DataError, listing
 from bayescombat.study.arrays import table_of_arrays
 from bayescombat.study.conformity import check_conformity
@@ -111,6 +111,7 @@ class Study:
         reference: Reference | None = None,
         subject: str | None = None,
         transform: str | None = None,
+        smooth: Mapping[str, int] | None = None,
     ) -> Self:
         """Return the study that a table holds. The table is left as it is.
 
@@ -137,6 +138,10 @@ class Study:
             ``"log"`` harmonizes ratios: the logarithms of the features are modelled, so that shifts are factors,
             scales are exponents, and harmonized values are positive. Every value has to be above zero. By default
             the features are modelled as they are.
+        smooth : mapping of str to int, optional
+            Numeric columns to be preserved as curves, and how many basis functions each curve has (at least five, ten
+            are usual): penalised B-splines, of which every feature learns how smooth they are, down to a straight
+            line. They must not stand in `covariates` as themselves.
 
         Raises
         ------
@@ -169,8 +174,11 @@ class Study:
         others = [] if subject is None else [text_label(subject)]
         require(table, variables, "batch column")
         require(table, others, "subject column")
-        names = chosen_features(table, features, [*variables, *parse(formula).columns.values(), *others])
-        study = cls._learn(table, variables, formula, names, reference, transform, *others)
+        sizes = smooth_sizes(smooth)
+        require(table, sizes, "smooth column")
+        check_variety(table, sizes)
+        names = chosen_features(table, features, [*variables, *parse(formula).columns.values(), *sizes, *others])
+        study = cls._learn(table, variables, formula, names, reference, transform, sizes, *others)
         if features is None:
             warn_of_codes(study.y, names)
         return study
@@ -230,7 +238,7 @@ class Study:
         (('a', 'b'), array([1, 1, 0, 0]), ('feature_0',))
         """
         table, variables, columns, names, others = table_of_arrays(y, batch, covariates, features, obs, subject)
-        return cls._learn(table, variables, formula_text(columns), names, reference, transform, *others)
+        return cls._learn(table, variables, formula_text(columns), names, reference, transform, None, *others)
 
     @classmethod
     def from_design(cls, table: pd.DataFrame, design: DesignSpec, *, reference: Reference | None = None) -> Self:
@@ -313,6 +321,7 @@ class Study:
         features: Sequence[str],
         reference: Reference | None,
         transform: str | None,
+        smooth: Mapping[str, int] | None = None,
         subject: str | None = None,
     ) -> Self:
         cells = batch_cells(table, variables)
@@ -329,7 +338,13 @@ class Study:
         if name is not None:
             check_reference(name, levels, batches, codes)
         spec = DesignSpec.learn(
-            table, batch=variables, formula=formula, features=features, transform=transform, subject=subject
+            table,
+            batch=variables,
+            formula=formula,
+            features=features,
+            transform=transform,
+            smooth=smooth,
+            subject=subject,
         )
         y = measured(table, spec)
         warn_of_gaps(table, spec.sources, levels, batches, codes)

@@ -1,159 +1,20 @@
-r"""Repeated scans: a random intercept for every subject and feature, by restricted maximum likelihood. Arrays only.
-
-    y_jv = cell mean_iv + x_j' beta_v + eta_sv + sigma_v eps_jv,     eta_sv ~ Normal(0, subject_sd_v)
-
-for scan j of subject s in batch i.  Given the ratio of the two variances everything follows from sums over subjects,
-which are few wherever subjects have the same number of scans; the ratio is found for all features at once.
-"""
+"""The design of cell means and slopes where scans are repeated, over pairs of a subject and a batch. Arrays only."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize.elementwise import find_root
 
 from bayescombat.additive import RIDGE, Additive
 from bayescombat.moments import Moments, Subjects
-from bayescombat.regression import LeastSquares, least_squares
+from bayescombat.regression import LeastSquares
+from bayescombat.reml import Slopes
+from bayescombat.repeated.sums import Solved, Sums
 
-__all__ = ["fixed_effects"]
-
-# Of the logarithm of the ratio of variances: below, subjects are taken for alike.
-GRID = np.linspace(-12.0, 12.0, 25)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """Sums over subjects of the residuals of ordinary least squares, by how many scans a subject has.
-
-    Parameters
-    ----------
-    size : ndarray, (size,)
-        Numbers of scans that occur.
-    count : ndarray, (size, 1 or feature)
-        Subjects of that size.
-    products : ndarray, (size, 1 or feature, column, column)
-        Of the subjects' totals of the design, with each other.
-    cross : ndarray, (size, feature, column)
-        With the totals of the residuals.
-    squares : ndarray, (size, feature)
-        Of the totals of the residuals.
-    design : ndarray, (1 or feature, column, column)
-        Cross-products of the design over all scans.
-    ssr : ndarray, (feature,)
-        Residual sum of squares over all scans.
-    freedom : ndarray, (1 or feature,)
-        Scans less columns.
-    """
-
-    size: np.ndarray
-    count: np.ndarray
-    products: np.ndarray
-    cross: np.ndarray
-    squares: np.ndarray
-    design: np.ndarray
-    ssr: np.ndarray
-    freedom: np.ndarray
-
-    def of(self, features: np.ndarray) -> "_Sums":
-        """Return the sums of some features."""
-
-        def some(values: np.ndarray, axis: int) -> np.ndarray:
-            return values if values.shape[axis] == 1 else np.take(values, features, axis=axis)
-
-        return _Sums(
-            self.size,
-            some(self.count, 1),
-            some(self.products, 1),
-            self.cross[:, features],
-            self.squares[:, features],
-            some(self.design, 0),
-            self.ssr[features],
-            some(self.freedom, 0),
-        )
-
-    def solved(self, ratio: np.ndarray) -> "_Solved":
-        """Return generalised least squares at a ratio of variances, (feature,)."""
-        weight = ratio / (1 + ratio * self.size[:, None])
-        products = self.products * np.ones((1, len(ratio), 1, 1))
-        normal = self.design - np.einsum("kf,kfpq->fpq", weight, products)
-        right = -np.einsum("kf,kfp->fp", weight, self.cross)
-        inverse = np.linalg.inv(normal)
-        change = np.einsum("fpq,fq->fp", inverse, right)
-        squares = self.ssr - (weight * self.squares).sum(axis=0) - (right * change).sum(axis=-1)
-        return _Solved(ratio, normal, inverse, change, squares / self.freedom)
-
-    def criterion(self, ratio: np.ndarray) -> np.ndarray:
-        """Return minus twice the restricted log-likelihood, up to a constant, (feature,)."""
-        found = self.solved(ratio)
-        volume = np.linalg.slogdet(found.normal)[1]
-        volume = volume + (self.count * np.log1p(ratio * self.size[:, None])).sum(axis=0)
-        return np.asarray(self.freedom * np.log(found.variance) + volume)
-
-    def slope(self, log_ratio: np.ndarray) -> np.ndarray:
-        """Return the derivative of the criterion by the ratio, (feature,)."""
-        ratio = np.exp(log_ratio)
-        found = self.solved(ratio)
-        shrunken, products = 1 / (1 + ratio * self.size[:, None]), self.products * np.ones((1, len(ratio), 1, 1))
-        fitted = np.einsum("fpq,kfpq->kf", found.inverse, products)
-        trace = (shrunken * self.size[:, None] * self.count - shrunken**2 * fitted).sum(axis=0)
-        change = found.change
-        moved = np.einsum("fp,kfpq,fq->kf", change, products, change, optimize=True)
-        left = self.squares - 2 * np.einsum("kfp,fp->kf", self.cross, change) + moved
-        return np.asarray(trace - (shrunken**2 * left).sum(axis=0) / found.variance)
+__all__ = ["Design"]
 
 
 @dataclass(frozen=True, eq=False)
-class _Solved:
-    """Generalised least squares: the change of the coefficients (feature, column) from ordinary ones."""
-
-    ratio: np.ndarray
-    normal: np.ndarray
-    inverse: np.ndarray
-    change: np.ndarray
-    variance: np.ndarray
-
-
-def fixed_effects(moments: Moments) -> LeastSquares:
-    """Fit cell means and slopes, every feature by itself: by least squares, generalised where scans are repeated.
-
-    Parameters
-    ----------
-    moments : Moments
-        Of features that vary within batches, and between the scans of a subject.
-
-    Notes
-    -----
-    Restricted maximum likelihood (Patterson and Thompson 1971, doi:10.1093/biomet/58.3.545), in the profile over the
-    ratio of the two variances, as for the first step of longitudinal ComBat (Beer et al. 2020,
-    doi:10.1016/j.neuroimage.2020.117129).
-    """
-    ordinary = least_squares(moments)
-    if moments.subjects is None:
-        return ordinary
-    design = _Design.of(moments)
-    sums = design.sums(ordinary)
-    return design.generalised(ordinary, sums.solved(_ratio(sums)))
-
-
-def _ratio(sums: _Sums) -> np.ndarray:
-    """Return the ratio of variances at which the restricted likelihood is highest, (feature,)."""
-    features = np.arange(len(sums.ssr))
-    criterion = np.stack([sums.criterion(np.full(len(features), np.exp(place))) for place in GRID])
-    best = criterion.argmin(axis=0)
-    inside = np.flatnonzero((best > 0) & (best < len(GRID) - 1))
-    log_ratio = GRID[best]
-    if len(inside):
-
-        def slope(place: np.ndarray, feature: np.ndarray) -> np.ndarray:
-            return sums.of(feature.astype(int)).slope(place)
-
-        found = find_root(slope, (GRID[best[inside] - 1], GRID[best[inside] + 1]), args=(inside,))
-        log_ratio[inside] = np.where(found.success, found.x, log_ratio[inside])
-    return np.where(best == 0, 0.0, np.exp(log_ratio))
-
-
-@dataclass(frozen=True, eq=False)
-class _Design:
+class Design:
     """The design of cell means and slopes, over pairs of a subject and a batch.
 
     Parameters
@@ -170,8 +31,16 @@ class _Design:
     subjects: Subjects
     levels: np.ndarray
 
+    @property
+    def penalised(self) -> np.ndarray:
+        """Which smooth the columns belong to, -1 for those that are free, (column,)."""
+        spec, free = self.moments.spec, self.levels.shape[1] + len(self.moments.spec.unpenalised)
+        owner = np.repeat(np.arange(len(spec.penalised)), [len(columns) for columns in spec.penalised])
+        return np.concatenate([np.full(free, -1), owner.astype(int)])
+
     @classmethod
-    def of(cls, moments: Moments) -> "_Design":
+    def of(cls, moments: Moments) -> "Design":
+        """Return the design of moments with subjects."""
         assert moments.subjects is not None
         additive = Additive(moments.positions, moments.n)
         # The first level of every later variable is measured from.
@@ -179,7 +48,7 @@ class _Design:
         kept[moments.positions[:, 1:].min(axis=0)] = False
         return cls(moments, moments.subjects, additive.indicator[:, kept])
 
-    def sums(self, fit: LeastSquares) -> _Sums:
+    def sums(self, fit: LeastSquares) -> Sums:
         """Return the sums over subjects of the residuals of ordinary least squares."""
         subjects, total = self.subjects, self._totals(fit)
         size = subjects.total(subjects.n)
@@ -199,7 +68,42 @@ class _Design:
             )
         count, products, cross, squares = (np.stack(part) for part in zip(*parts, strict=True))
         design, freedom = self._products(fit)
-        return _Sums(distinct, count, products, cross, squares, design, fit.ssr.sum(axis=0), freedom)
+        right, coefficients = self._right(fit), np.zeros((len(fit.beta), design.shape[-1]))
+        coefficients[:, self.levels.shape[1] :] = np.einsum("fpq,fq->fp", np.linalg.inv(fit.whitener), fit.beta)
+        coefficients[:, self.penalised < 0] = 0
+        ssr, free = self._squares(fit).sum(axis=0), np.zeros((1, design.shape[-1]))
+        return Sums(distinct, count, products, cross, squares, design, ssr, freedom, right, coefficients, free)
+
+    def _right(self, fit: LeastSquares) -> np.ndarray:
+        """Return the cross-products of the design with the residuals, (feature, column)."""
+        moments = self.moments
+        columns = self._columns(fit, moments.mean_x, np.arange(len(moments.n)))
+        away = moments.n * self._away(fit)
+        within = moments.sxy - (moments.sxx @ fit.beta[..., None])[..., 0]
+        right = np.einsum("bfp,bf->fp", columns * np.ones((1, away.shape[1], 1)), away, optimize=True)
+        right[:, self.levels.shape[1] :] += np.einsum("bfp,fpq->fq", within, _every(fit.whitener, within.shape[1]))
+        return np.asarray(right)
+
+    def swept(
+        self, fit: LeastSquares, solved: Solved, sums: Sums
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return products, cross-products and squares of the design columns, less what levels explain.
+
+        They are weighted; with them go the scans less the levels.
+        """
+        count = self.levels.shape[1]
+        across = np.linalg.solve(solved.normal[:, :count, :count], solved.normal[:, :count, count:])
+        products = solved.normal[:, count:, count:] - across.swapaxes(1, 2) @ solved.normal[:, :count, count:]
+        right = solved.right[:, count:] - np.einsum("fpq,fp->fq", across, solved.right[:, :count])
+        of_levels = np.linalg.solve(solved.normal[:, :count, :count], solved.right[:, :count, None])[..., 0]
+        squares = solved.squares - (of_levels * solved.right[:, :count]).sum(axis=-1)
+        unwhitened = _every(np.linalg.inv(fit.whitener), len(products))
+        products = unwhitened.swapaxes(1, 2) @ products @ unwhitened
+        right = np.einsum("fpq,fp->fq", unwhitened, right)
+        explained = np.einsum("fpq,fq->fp", products, fit.beta)
+        squares = squares + ((2 * right + explained) * fit.beta).sum(axis=-1)
+        freedom = np.broadcast_to(sums.freedom + len(self.moments.spec.unpenalised), squares.shape)
+        return products, right + explained, squares, freedom
 
     def _columns(self, fit: LeastSquares, mean_x: np.ndarray, batch: np.ndarray) -> np.ndarray:
         """Return the design of means (place, 1 or feature, column): levels, then whitened covariates."""
@@ -222,7 +126,7 @@ class _Design:
         diagonal = np.einsum("fpp->fp", products)
         unseen = diagonal == 0
         diagonal += np.where(unseen, 1.0, RIDGE * diagonal)
-        return products, moments.n.sum(axis=0) - (~unseen).sum(axis=1)
+        return products, moments.n.sum(axis=0) - (~unseen & (self.penalised < 0)).sum(axis=1)
 
     def _residual(self, fit: LeastSquares) -> np.ndarray:
         """Return the mean residuals of every pair, (pair, feature), zero where nothing was observed."""
@@ -230,8 +134,8 @@ class _Design:
         found = pairs.mean_y - fit.cell_mean[pairs.batch] - ((pairs.mean_x - fit.center) * fit.beta).sum(axis=-1)
         return np.where(pairs.n > 0, found, 0.0)
 
-    def generalised(self, fit: LeastSquares, solved: _Solved) -> LeastSquares:
-        """Return the fit at the ratio that was found."""
+    def generalised(self, fit: LeastSquares, solved: Solved, curves: Slopes | None) -> LeastSquares:
+        """Return the fit at the ratios that were found."""
         moments, pairs, count = self.moments, self.subjects, self.levels.shape[1]
         slopes = np.einsum("fpq,fq->fp", fit.whitener, solved.change[:, count:])
         change = self.levels @ solved.change[:, :count].T
@@ -244,12 +148,17 @@ class _Design:
         np.add.at(ssr, pairs.batch, pairs.n * intercept * (intercept - 2 * residual))
         covariance = np.einsum("bp,fpq,cq->fbc", self.levels, solved.inverse[:, :count, :count], self.levels)
         noise, shared = _split(covariance, seen)
+        root = _every(fit.whitener, len(solved.variance))
+        of_slopes = root @ solved.inverse[:, count:, count:] @ root.swapaxes(1, 2)
         return replace(
             moved,
             ssr=np.maximum(ssr, 0),
             freedom=self._freedom(solved, weight),
             precision=np.where(seen, 1 / noise, 0.0),
+            taken=fit.taken if curves is None else curves.taken,
             variance=solved.variance,
+            covariance=of_slopes * solved.variance[:, None, None],
+            curves=curves,
             subject_sd=np.sqrt(solved.variance * solved.ratio),
             shared=shared,
         )
@@ -259,10 +168,15 @@ class _Design:
         moments, beta = self.moments, fit.beta
         within = moments.syy - 2 * (moments.sxy * beta).sum(axis=-1)
         within = within + (beta * (moments.sxx @ beta[..., None])[..., 0]).sum(axis=-1)
-        away = moments.mean_y - fit.cell_mean - ((moments.mean_x - fit.center) * beta).sum(axis=-1)
-        return np.asarray(within + moments.n * np.where(moments.n > 0, away, 0.0) ** 2)
+        return np.asarray(within + moments.n * self._away(fit) ** 2)
 
-    def _freedom(self, solved: _Solved, weight: np.ndarray) -> np.ndarray:
+    def _away(self, fit: LeastSquares) -> np.ndarray:
+        """Return the mean residuals of the batches, (batch, feature)."""
+        moments = self.moments
+        away = moments.mean_y - fit.cell_mean - ((moments.mean_x - fit.center) * fit.beta).sum(axis=-1)
+        return np.where(moments.n > 0, away, 0.0)
+
+    def _freedom(self, solved: Solved, weight: np.ndarray) -> np.ndarray:
         """Return the expected sums of squares in units of the residual variance, but for the slopes."""
         pairs, count = self.subjects, self.levels.shape[1]
         inverse = np.linalg.inv(solved.normal[:, :count, :count])
@@ -277,6 +191,11 @@ class _Design:
         mine = weight[pairs.subject]
         np.add.at(freedom, pairs.batch, -pairs.n * mine * (1 - 2 * toward + mine * every[pairs.subject]))
         return np.asarray(np.maximum(freedom, 0))
+
+
+def _every(values: np.ndarray, count: int) -> np.ndarray:
+    """Return values with a feature axis of full length."""
+    return np.broadcast_to(values, (count, *values.shape[1:]))
 
 
 def _split(covariance: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,137 @@
+"""The effect of one covariate, as a curve with its band."""
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import stats
+
+from bayescombat.batches import cell_parts
+from bayescombat.design import effect_columns, learned_grid
+from bayescombat.errors import BayesCombatError, DataError
+from bayescombat.fit.layout import Layout
+from bayescombat.moments import Moments
+from bayescombat.repeated import fixed_effects
+
+__all__ = ["effect_dataset", "fitted_moments", "places"]
+
+PLACES = 50
+# Numbers in one block of work: 64 MiB of float64.
+BLOCK = 2**23
+
+
+def places(layout: Layout, name: str, at: Any, tree: xr.DataTree) -> pd.Series:
+    """Return the values of a covariate at which to show its effect.
+
+    Parameters
+    ----------
+    layout : Layout
+        How rows meet parameters.
+    name : str
+        The covariate.
+    at : array-like of (at,), or None
+        What was asked for; None for even places over the range that is known of it.
+    tree : xarray.DataTree
+        Of the fit, whose rows tell of the range where the design does not.
+    """
+    if at is not None:
+        if np.ndim(at) != 1 or not len(at):
+            raise DataError(
+                f"Expected at as a list of values of {name!r}, found {at!r}. Give for example [20, 40, 60]."
+            )
+        return pd.Series(list(at))
+    found = learned_grid(layout.spec, name)
+    if found is None and "constant_data" in tree and name in layout.spec.covariates:
+        column = tree["constant_data"].to_dataset()["x"].sel(covariate=name).values
+        found = pd.Series(np.linspace(column.min(), column.max(), PLACES))
+    if found is None and name in layout.spec.sources:
+        raise DataError(
+            f"Expected values of {name!r} to show the effect at, found none, and neither design nor rows tell of its "
+            f"range. Give fit.effect({name!r}, at=[...])."
+        )
+    return pd.Series(dtype=float) if found is None else found
+
+
+def effect_dataset(
+    parameters: xr.Dataset,
+    layout: Layout,
+    moments: Moments | None,
+    name: str,
+    at: pd.Series,
+    probability: float,
+) -> xr.Dataset:
+    """Return ``mean, sd, lower, upper`` (at, feature); ``mean`` alone for estimates without moments.
+
+    Parameters
+    ----------
+    parameters : xarray.Dataset
+        Draws (chain, draw, ...) or estimates.
+    layout : Layout
+        How rows meet them.
+    moments : Moments, optional
+        What estimates were learned from.
+    name : str
+        The covariate.
+    at : pandas.Series, (at,)
+        Values of it.
+    probability : float
+        Of the interval from lower to upper.
+    """
+    if not isinstance(probability, Real) or not 0 < probability < 1:
+        raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
+    positions, matrix = effect_columns(layout.spec, name, at)
+    # Measured from the average over the scans, as alpha is.
+    offset = matrix[:, None, :] - layout.center[:, positions]
+    beta = parameters["beta"].transpose(..., "feature", "covariate").values[..., positions]
+    if "draw" in parameters.dims:
+        found = _of_draws(offset, beta.reshape(-1, *beta.shape[2:]), probability)
+    else:
+        found = {"mean": (offset * beta).sum(axis=-1)}
+        if moments is not None:
+            found |= _bounds(offset, found["mean"], moments, positions, probability)
+    units = f"{'log ' if layout.spec.transform == 'log' else ''}feature units"
+    data = {key: (("at", "feature"), values, {"units": units}) for key, values in found.items()}
+    coords = {"at": ("at", at.to_numpy(), {"long_name": name}), "feature": list(layout.features)}
+    attrs: dict[str, str | float] = {"covariate": name}
+    return xr.Dataset(data, coords, attrs | ({"probability": probability} if "sd" in found else {}))
+
+
+def _of_draws(offset: np.ndarray, beta: np.ndarray, probability: float) -> dict[str, np.ndarray]:
+    """Return mean, sd and quantiles of the curves of all draws, in blocks of features."""
+    tails = [(1 - probability) / 2, (1 + probability) / 2]
+    width = max(1, BLOCK // (4 * len(beta) * len(offset)))
+    parts = []
+    for start in range(0, beta.shape[1], width):
+        some = slice(start, start + width)
+        own = offset if offset.shape[1] == 1 else offset[:, some]
+        curves = np.stack([(one[some] * own).sum(axis=-1) for one in beta])
+        parts.append((curves.mean(axis=0), curves.std(axis=0, ddof=1), *np.quantile(curves, tails, axis=0)))
+    joined = (np.concatenate(found, axis=1) for found in zip(*parts, strict=True))
+    return dict(zip(("mean", "sd", "lower", "upper"), joined, strict=True))
+
+
+def _bounds(
+    offset: np.ndarray, mean: np.ndarray, moments: Moments, positions: np.ndarray, probability: float
+) -> dict[str, np.ndarray]:
+    """Return sd and bounds of estimates."""
+    fit = fixed_effects(moments)
+    mine = [k for k, columns in enumerate(moments.spec.penalised) if np.isin(columns, positions).any()]
+    squares = fit.mean_squares(mine[0] if mine else None)[:, positions[:, None], positions]
+    sd = np.sqrt(np.maximum(((offset[..., None, :] @ squares)[..., 0, :] * offset).sum(axis=-1), 0))
+    reach = stats.t.ppf((1 + probability) / 2, fit.residual_freedom) * sd
+    return {"sd": sd, "lower": mean - reach, "upper": mean + reach}
+
+
+def fitted_moments(moments: Moments, layout: Layout, adopted: Sequence[Sequence[str]]) -> Moments:
+    """Return the moments of the modelled features in the batches that were fitted, without those adopted later."""
+    left = {tuple(pair) for pair in adopted}
+    variables = layout.levels.variables
+    kept = [
+        i
+        for i, label in enumerate(moments.batches)
+        if not left & set(zip(variables, cell_parts(label, variables), strict=True))
+    ]
+    return moments.of_batches(kept).select(np.isin(moments.features, layout.features))

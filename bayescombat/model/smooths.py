@@ -1,0 +1,59 @@
+"""The random part of curves: how far they bend, feature by feature, and the coefficients that bend them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pymc as pm
+import pytensor.tensor as pt
+
+from bayescombat.model.population import Population, partly_centred, share_of_data
+from bayescombat.priors import Priors
+from bayescombat.standard import Bends
+
+__all__ = ["with_smooths"]
+
+
+def with_smooths(population: Population, bends: Bends, priors: Priors, scale: np.ndarray) -> Population:
+    """Declare the coefficients of the penalised directions; return the population with their slopes beside the others.
+
+    Parameters
+    ----------
+    population : Population
+        With the slopes of the unpenalised directions.
+    bends : Bends
+        Where chains start.
+    priors : Priors
+        Scales of the priors.
+    scale : ndarray, (feature,)
+        Unit of every feature, in feature units.
+    """
+    median, spread_median = np.log(priors.smooth_sd_median), np.log(priors.smooth_sd_spread_median)
+    typical = pm.Normal("smooth_sd_log_typical", median, priors.smooth_sd_log_sd, dims="smooth", initval=bends.typical)
+    spread = pm.LogNormal(
+        "smooth_sd_spread", spread_median, priors.smooth_sd_spread_log_sd, dims="smooth", initval=bends.spread
+    )
+    # A low guess, since a funnel opens where nothing bends.
+    low = np.exp(2 * (bends.log_sd - bends.width))[:, bends.owner]
+    share = low * bends.information / (1 + low * bends.information)
+    member = (bends.owner[:, None] == np.arange(len(bends.typical))).astype(float)
+    log_sd = partly_centred(
+        "smooth_sd_log",
+        typical,
+        spread,
+        share_of_data(2 * share**2 @ member, bends.spread),
+        bends.log_sd,
+        (bends.typical, bends.spread),
+        ("feature", "smooth"),
+    )
+    sd = pt.exp(log_sd)
+    pm.Deterministic("smooth_sd", sd * scale[:, None], dims=("feature", "smooth"))
+    coefficients = partly_centred(
+        "smooth",
+        0.0,
+        sd[:, bends.owner],
+        share,
+        bends.coefficient,
+        (0.0, np.exp(bends.log_sd)[:, bends.owner]),
+        ("feature", "bend"),
+    )
+    return replace(population, beta=pt.concatenate([population.beta, coefficients], axis=1))
