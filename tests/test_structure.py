@@ -18,6 +18,8 @@ SLOW_IMPORTS = {"arviz", "matplotlib", "nutpie", "pymc", "pytensor"}
 SECONDS_TO_IMPORT = 5.0
 ARRAYS_ONLY = {
     "additive": {"pandas", "pymc", "pytensor", "xarray"},
+    "reml": {"pandas", "pymc", "pytensor", "xarray"},
+    "regression": {"pandas", "pymc", "pytensor", "xarray"},
     "empirical": {"pandas", "pymc", "pytensor", "xarray"},
     "moments": {"pymc", "pytensor"},
     "standard": {"pandas", "pymc", "pytensor", "xarray"},

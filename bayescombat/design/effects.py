@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from bayescombat.design.evaluation import State, evaluate, ranges, read_state, warn_of_extrapolation
-from bayescombat.design.formulas import parse
+from bayescombat.design.formulas import ParsedFormula, parse
 from bayescombat.design.spec import DesignSpec
 from bayescombat.errors import DataError, listing, suggestion
 
@@ -45,17 +45,7 @@ def effect_columns(spec: DesignSpec, name: str, values: pd.Series) -> tuple[np.n
     >>> effect_columns(spec, "age", pd.Series([30.0]))
     (array([1, 2]), array([[ 30., 900.]]))
     """
-    if name not in spec.sources:
-        raise DataError(
-            f"Expected a column that covariates are made of, found {name!r}.{suggestion(name, spec.sources)} "
-            f"The design has {listing(spec.sources) or 'none'}."
-        )
-    parsed, others = parse(spec.formula).of(name)
-    if others:
-        raise DataError(
-            f"Expected {name!r} to act by itself, found it in {listing(others)} together with other columns: its "
-            "effect differs with theirs. Harmonize rows instead, or fit without the interaction."
-        )
+    parsed = _terms(spec, name)
     given = next(column for column in spec.columns if column.name == name).values(values.rename(name))
     known = read_state(spec.state)
     own = {factor.expr for term in parsed.terms for factor in term.factors}
@@ -75,11 +65,28 @@ def learned_grid(spec: DesignSpec, name: str) -> pd.Series | None:
     """Return values that cover what the design learned of a column.
 
     They are even places over the range of its smooth or spline, or the levels of a category; None where the design
-    knows neither.
+    knows neither. The errors are those of `effect_columns`.
     """
+    _terms(spec, name)
     covered = ranges(read_state(spec.state), parse(spec.formula))
     covered |= {smooth.column: (smooth.low, smooth.high) for smooth in spec.smooths}
     if name in covered:
         return pd.Series(np.linspace(*covered[name], PLACES))
     levels = [column.levels for column in spec.columns if column.name == name and column.kind == "category"]
     return pd.Series(list(levels[0])) if levels else None
+
+
+def _terms(spec: DesignSpec, name: str) -> ParsedFormula:
+    """Return the terms of the formula that read one column alone, checked."""
+    if name not in spec.sources:
+        raise DataError(
+            f"Expected a column that covariates are made of, found {name!r}.{suggestion(name, spec.sources)} "
+            f"The design has {listing(spec.sources) or 'none'}."
+        )
+    parsed, others = parse(spec.formula).of(name)
+    if others:
+        raise DataError(
+            f"Expected {name!r} to act by itself, found it in {listing(others)} together with other columns: its "
+            "effect differs with theirs. Harmonize rows instead, or fit without the interaction."
+        )
+    return parsed

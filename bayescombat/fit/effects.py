@@ -47,12 +47,12 @@ def places(layout: Layout, name: str, at: Any, tree: xr.DataTree) -> pd.Series:
     if found is None and "constant_data" in tree and name in layout.spec.covariates:
         column = tree["constant_data"].to_dataset()["x"].sel(covariate=name).values
         found = pd.Series(np.linspace(column.min(), column.max(), PLACES))
-    if found is None and name in layout.spec.sources:
+    if found is None:
         raise DataError(
             f"Expected values of {name!r} to show the effect at, found none, and neither design nor rows tell of its "
             f"range. Give fit.effect({name!r}, at=[...])."
         )
-    return pd.Series(dtype=float) if found is None else found
+    return found
 
 
 def effect_dataset(
