@@ -21,7 +21,8 @@ from bayescombat.standard import standardise, starting_point
 
 # Interpreted graphs as they are: compiling or rewriting them would take longer than evaluating them.
 INTERPRETED = Mode(linker="py", optimizer=None)
-PRIOR_FIELDS = [field.name for field in fields(bc.Priors)]
+# Those of subjects have a test beside them: scans of one subject each have none.
+PRIOR_FIELDS = [field.name for field in fields(bc.Priors) if not field.name.startswith("subject")]
 
 Point = dict[str, np.ndarray]
 Density = Callable[[Point], tuple[float, dict[str, np.ndarray]]]

@@ -131,9 +131,9 @@ def fit(
     restricted maximum likelihood, feature by feature. Subjects go with neither shared factors nor `Fit.adopt`.
     Columns of `smooth` are penalised splines (Eilers and Marx 1996, doi:10.1214/ss/1038425655; as random effects: Wood
     2017, doi:10.1201/9781315370279), whose coefficients are normal with a standard deviation ``smooth_sd`` of every
-    feature's own: how far the curve bends, root mean square over the range. By empirical Bayes it is that of the largest
-    restricted likelihood, batches taken for equally noisy, and slopes are best linear predictions; by NUTS it is
-    log-normal over the features. Smooths are refused with ``compat="sva"``.
+    feature's own: how far the curve bends, root mean square over the range. By empirical Bayes it is that of the
+    largest restricted likelihood, batches taken for equally noisy, and slopes are best linear predictions; by NUTS it
+    is log-normal over the features. Smooths are refused with `compat`.
 
     With several batch variables :math:`\gamma_{iv}` is the sum and :math:`\delta_{iv}` the product over the levels that
     a scan has. They are fitted together, where Horng et al. (2022), doi:10.1038/s41598-022-08412-9, harmonize for one
