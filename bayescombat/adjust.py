@@ -1,8 +1,8 @@
 r"""The harmonization equation, the one formula that both estimators share. Arrays only.
 
-.. math:: y^* = \alpha + x'\beta + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
+.. math:: y^* = \alpha + x_k'\beta_k + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
 
-with :math:`\gamma_t = 0, \delta_t = 1` for the pooled target; with several batch variables :math:`\gamma_i` is the
+with :math:`x_k'\beta_k` what the preserved covariates explain, without those to be removed, and with :math:`\gamma_t = 0, \delta_t = 1` for the pooled target; with several batch variables :math:`\gamma_i` is the
 sum and :math:`\delta_i` the product over the levels that a scan has.  For one draw it is affine in (1, x, y) with
 coefficients that depend on batch and feature alone, so the posterior mean and standard deviation of any number of
 scans follow from the mean and covariance of p + 2 coefficients.
@@ -32,10 +32,14 @@ class Draws:
     sigma : ndarray, (draw, feature)
     center : ndarray, (covariate,)
         The average covariates that alpha refers to.
+    kept : ndarray of bool, (covariate,)
+        Which covariates are preserved; the others are removed.
+    standing : ndarray, (draw, feature)
+        What the removed covariates explain at the values that harmonized scans stand at.
     target : tuple of int, optional
         Positions of the levels to harmonize to, one of each batch variable; None for the pooled target.
     unmoved : tuple of int, optional
-        Positions of the levels whose scans keep their values.
+        Positions of the levels whose scans keep their values; None where covariates are removed of all.
     log : bool
         Whether values are logarithms; results are then on the natural scale.
     """
@@ -46,6 +50,8 @@ class Draws:
     delta: np.ndarray
     sigma: np.ndarray
     center: np.ndarray
+    kept: np.ndarray
+    standing: np.ndarray
     target: tuple[int, ...] | None = None
     unmoved: tuple[int, ...] | None = None
     log: bool = False
@@ -130,15 +136,17 @@ def _predicted(draws: Draws, offset: np.ndarray, holes: np.ndarray, rng: np.rand
     """Draw harmonized values of new scans from their posterior predictive, (hole, draw)."""
     row, feature = np.nonzero(holes)
     gamma, delta = _of_target(draws)
-    mean = (draws.alpha + gamma)[:, feature] + np.einsum("hp,dhp->dh", offset[row], draws.beta[:, feature])
+    mean = (draws.alpha + gamma)[:, feature]
+    mean = mean + np.einsum("hp,dhp->dh", offset[row] * draws.kept, draws.beta[:, feature])
     return np.asarray((mean + (delta * draws.sigma)[:, feature] * rng.standard_normal(mean.shape)).T)
 
 
 def _of_target(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-    """Return the shift and the scale of the target, (draw, feature)."""
+    """Return the shift and the scale of the target, (draw, feature), at the average of what is removed."""
     if draws.target is None:
-        return np.zeros_like(draws.alpha), np.ones_like(draws.alpha)
-    return _of(draws, draws.target)
+        return draws.standing, np.ones_like(draws.alpha)
+    gamma, delta = _of(draws, draws.target)
+    return gamma + draws.standing, delta
 
 
 def _of(draws: Draws, place: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +168,7 @@ def _affine(draws: Draws, place: tuple[int, ...]) -> _Affine:
     origin = alpha.mean(axis=0)
     middle = origin + (gamma + (alpha - origin)).mean(axis=0)
     constant = (alpha - origin) + shift + ratio * (middle - alpha - gamma)
-    slopes = draws.beta * (1 - ratio)[..., None]
+    slopes = draws.beta * (draws.kept - ratio[..., None])
     return _Affine(origin, middle, np.concatenate([constant[..., None], slopes, ratio[..., None]], axis=-1))
 
 
@@ -224,6 +232,7 @@ def _features(draws: Draws, block: slice) -> Draws:
         gamma=draws.gamma[..., block],
         delta=draws.delta[..., block],
         sigma=draws.sigma[:, block],
+        standing=draws.standing[:, block],
     )
 
 

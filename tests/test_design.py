@@ -558,7 +558,7 @@ def altered(**changes: object) -> str:
     ],
 )
 def test_text_that_is_no_design(text: str) -> None:
-    with pytest.raises(FileFormatError, match="Expected a design of version 1"):
+    with pytest.raises(FileFormatError, match="Expected a design of version 2"):
         DesignSpec.from_json(text)
 
 
@@ -667,7 +667,7 @@ def test_half_a_design_file_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "design.json"
     learn(people(), "bs(age)").save(path)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(FileFormatError, match=r"Expected a design of version 1 as JSON, found the file .*design\.json"):
+    with pytest.raises(FileFormatError, match=r"Expected a design of version 2 as JSON, found the file .*design\.json"):
         DesignSpec.load(path)
 
 

@@ -25,7 +25,9 @@ from bayescombat.storage import read_text, write_text
 
 __all__ = ["DesignSpec"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Designs of version 1 have nothing to remove, and read the same otherwise.
+READ_VERSIONS = (1, 2)
 TRANSFORMS = ("log", None)
 # How far a design row may move, relative to its column, when it is computed without the other rows.
 REPLAY_TOLERANCE = 1e-8
@@ -53,6 +55,10 @@ class DesignSpec:
         JSON: levels, knots, ranges, means and the like that the functions of the formula learned.
     transform : {"log", None}
         What is modelled: the logarithms of the features, or the features themselves.
+    remove : str
+        Right-hand side of what is modelled beside `formula` and taken out, "" where nothing is.
+    removed : tuple of str
+        Those of `covariates` that come from `remove`.
 
     Examples
     --------
@@ -71,10 +77,17 @@ class DesignSpec:
     columns: tuple[Column, ...]
     state: str
     transform: str | None = None
+    remove: str = ""
+    removed: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Which design columns are preserved, (covariate,)."""
+        return np.array([name not in self.removed for name in self.covariates], dtype=bool)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Columns of the table that the formula reads."""
+        """Columns of the table that the formulas read."""
         return tuple(column.name for column in self.columns)
 
     @classmethod
@@ -86,6 +99,7 @@ class DesignSpec:
         formula: str | Sequence[object] | None,
         features: Sequence[str],
         transform: str | None = None,
+        remove: str | Sequence[object] | None = None,
     ) -> Self:
         """Learn a design from a table.
 
@@ -106,14 +120,16 @@ class DesignSpec:
             Names of the features, of which the table needs none.
         transform : {"log"}, optional
             ``"log"`` models the logarithms of the features.
+        remove : str, sequence of column names, or None
+            Covariates too, but taken out of the harmonized values.
 
         Raises
         ------
         BayesCombatError
             If `transform` is unknown.
         DataError
-            If a column is missing or has two roles, if the formula cannot be evaluated, gives values that
-            are not finite, or gives rows that depend on which other rows are there.
+            If a column is missing or has two roles, if a formula cannot be evaluated, gives values that
+            are not finite, or gives rows that depend on which other rows are there; or if the formulas share a term.
 
         Examples
         --------
@@ -125,17 +141,17 @@ class DesignSpec:
                [50.,  1.]])
         """
         check_choice("transform", transform, TRANSFORMS)
-        text = formula_text(formula)
-        parsed = parse(text)
+        text, removal = formula_text(formula), formula_text(remove)
+        parsed = parse(text, removal)
         names = parsed.columns.values()
         variables, chosen = batch_names(batch), feature_names(features)
         check_roles(variables, chosen, names)
         table = _sources(table, names)
         columns = tuple(Column.learn(table[name], grouping=name in parsed.grouping) for name in names)
         values = {column.name: column.values(table[column.name]) for column in columns}
-        matrix, covariates, state = evaluate(values, parsed, State(transforms={}, levels={}), table.index)
+        matrix, covariates, removed, state = evaluate(values, parsed, State(transforms={}, levels={}), table.index)
         _check_columns(covariates, {parsed.readable(name): known for name, known in state["levels"].items()})
-        spec = cls(variables, chosen, text, covariates, columns, write_state(state), transform)
+        spec = cls(variables, chosen, text, covariates, columns, write_state(state), transform, removal, removed)
         spec._check_replay(table, matrix)
         return spec
 
@@ -160,10 +176,10 @@ class DesignSpec:
         UnseenLevelError
             If a categorical column has a level that was not there when the design was learned.
         """
-        parsed = parse(self.formula)
+        parsed = parse(self.formula, self.remove)
         table = _sources(table, self.sources)
         values = {column.name: column.values(table[column.name]) for column in self.columns}
-        matrix, names, state = evaluate(values, parsed, read_state(self.state), table.index)
+        matrix, names, _, state = evaluate(values, parsed, read_state(self.state), table.index)
         if names != self.covariates:
             raise DataError(
                 f"Expected the design columns {listing(self.covariates)}, found {listing(names)}: the "
@@ -237,7 +253,7 @@ class DesignSpec:
         """Return the spec that a text holds; `source` says in errors where the text is from."""
         try:
             content = json.loads(text)
-            if content["version"] != FORMAT_VERSION:
+            if content["version"] not in READ_VERSIONS:
                 raise ValueError("another version")
             check_choice("transform", content["transform"], TRANSFORMS)
             spec = cls(
@@ -248,9 +264,12 @@ class DesignSpec:
                 columns=tuple(Column(c["name"], c["kind"], tuple(c["levels"])) for c in content["columns"]),
                 state=json.dumps(content["state"]),
                 transform=content["transform"],
+                remove=content.get("remove", ""),
+                removed=_texts(content.get("removed", [])),
             )
             check_roles(spec.batch, spec.features, spec.sources)
-            lacking = set(parse(spec.formula).columns.values()) - set(spec.sources)
+            lacking = set(parse(spec.formula, spec.remove).columns.values()) - set(spec.sources)
+            lacking |= set(spec.removed) - set(spec.covariates)
             if lacking or set(read_state(spec.state)) != set(State.__annotations__):
                 raise ValueError(f"nothing of {listing(lacking) or 'what was learned'}")
             return spec

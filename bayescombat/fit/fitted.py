@@ -65,7 +65,10 @@ class Fit(Contents):
     ) -> xr.Dataset:
         r"""Harmonize rows.
 
-        .. math:: y^* = \alpha + x'\beta + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
+        .. math:: y^* = \alpha + x_k'\beta_k + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
+
+        where :math:`x_k` are the preserved covariates: those of the study's ``remove`` are taken out, and measured from
+        their average over the scans (of each feature, where cells are missing).
 
         Parameters
         ----------
@@ -75,8 +78,8 @@ class Fit(Contents):
             are ``batch`` and the names of features and covariates. Levels of several batch variables need not have
             been seen together.
         target : str, sequence of str, or mapping of str to str, optional
-            The batch t to harmonize to, whose rows stay as they are. By default the study's reference batch, or the
-            pooled average (:math:`\gamma_t = 0, \delta_t = 1`). With several batch variables, one label of each, in
+            The batch t to harmonize to, whose rows stay as they are but for what is removed. By default the study's
+            reference batch, or the pooled average (:math:`\gamma_t = 0, \delta_t = 1`). With several batch variables, one label of each, in
             their order or by their names.
         probability : float
             Of the central interval from ``lower`` to ``upper``.
@@ -145,7 +148,7 @@ class Fit(Contents):
             As in `harmonize`.
         impute : bool
             Fill missing cells with draws from their posterior predictive on the harmonized scale, by the fit's seed:
-            what the scan may have had, given its covariates. Those of features that were set aside stay missing.
+            what the scan may have had, given its preserved covariates. Those of features that were set aside stay missing.
         unseen : {"error", "prior"}
             As in `harmonize`.
 

@@ -122,16 +122,19 @@ def _draws(
         count = int(np.prod(array.shape[: len(leading)]))
         return np.asarray(array.reshape(count, *array.shape[len(leading) :])[every])
 
+    kept = layout.spec.kept
+    still = (target or layout.reference) if kept.all() else None
     at, unmoved = (
-        None if cell is None else tuple(layout.levels.positions([cell])[0].tolist())
-        for cell in (target, target or layout.reference)
+        None if cell is None else tuple(layout.levels.positions([cell])[0].tolist()) for cell in (target, still)
     )
     alpha, beta, gamma, delta, sigma = (stacked(name) for name in ("alpha", "beta", "gamma", "delta", "sigma"))
-    common = np.median(layout.center, axis=0)
+    common, standing = np.median(layout.center, axis=0), np.zeros_like(alpha)
     if len(layout.center) > 1:
         # With missing cells each feature has an average of its own: measure them all from one.
-        alpha = alpha + ((common - layout.center) * beta).sum(axis=-1)
-    return Draws(alpha, beta, gamma, delta, sigma, common, at, unmoved, layout.spec.transform == "log")
+        from_own = (common - layout.center) * beta
+        alpha, standing = alpha + from_own.sum(axis=-1), -from_own[..., ~kept].sum(axis=-1)
+    log = layout.spec.transform == "log"
+    return Draws(alpha, beta, gamma, delta, sigma, common, kept, standing, at, unmoved, log)
 
 
 def target_cell(target: Target | None, layout: Layout) -> str | None:

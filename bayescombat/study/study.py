@@ -105,6 +105,7 @@ class Study:
         batch: str | Sequence[str],
         covariates: str | Sequence[str] | None = None,
         features: str | Iterable[str] | None = None,
+        remove: str | Sequence[str] | None = None,
         reference: Reference | None = None,
         subject: str | None = None,
         transform: str | None = None,
@@ -124,6 +125,12 @@ class Study:
         features : str or iterable of str, optional
             Columns to harmonize: names; or one text, a regular expression to search for in the names; or
             None for every column of numbers that has no other role. Cells may be missing.
+        remove : str or sequence of str, optional
+            What is to go: covariates like the others, modelled jointly with them, whose effects are taken out of the
+            harmonized values (Wachinger et al. 2021, doi:10.1016/j.media.2020.101879). All scans then stand at the
+            average of what is removed; rows of a reference batch keep their batch effect and lose that of these
+            covariates. What both formulas explain goes to neither in particular: its effect is split as in any
+            regression.
         reference : str, sequence of str, or mapping, optional
             Batch to harmonize to; by default the pooled average. With several batch columns one label of each, in
             their order or by their names; no scan need have all of them.
@@ -165,10 +172,11 @@ class Study:
         others = [] if subject is None else [text_label(subject)]
         require(table, variables, "batch column")
         require(table, others, "subject column")
-        names = chosen_features(table, features, [*variables, *parse(formula).columns.values(), *others])
+        removal = formula_text(remove)
+        names = chosen_features(table, features, [*variables, *parse(formula, removal).columns.values(), *others])
         for name in others:
             refuse_subject(labels(table[name], "subject"), name)
-        study = cls._learn(table, variables, formula, names, reference, transform)
+        study = cls._learn(table, variables, (formula, removal), names, reference, transform)
         if features is None:
             warn_of_codes(study.y, names)
         return study
@@ -182,6 +190,7 @@ class Study:
         covariates: Any = None,
         features: Sequence[str] | None = None,
         obs: Any = None,
+        remove: Any = None,
         reference: Reference | None = None,
         transform: str | None = None,
     ) -> Self:
@@ -201,6 +210,8 @@ class Study:
             Names of the features; by default ``feature_0`` and so on.
         obs : array-like, (obs,), optional
             Unique labels of the scans; by default those of y, or 0, 1, ...
+        remove : pandas.DataFrame, mapping, or array-like of (obs, covariate), optional
+            Covariates to be removed, given as `covariates` are; an array has ``removed_0`` and so on.
         reference : str, sequence of str, or mapping, optional
             Batch to harmonize to, as in `Study.from_dataframe`; by default the pooled average.
         transform : {"log"}, optional
@@ -224,8 +235,9 @@ class Study:
         >>> study.batches, study.codes, study.features
         (('a', 'b'), array([1, 1, 0, 0]), ('feature_0',))
         """
-        table, variables, columns, names = table_of_arrays(y, batch, covariates, features, obs)
-        return cls._learn(table, variables, formula_text(columns), names, reference, transform)
+        table, variables, columns, names = table_of_arrays(y, batch, covariates, features, obs, remove)
+        kept, removed = (formula_text(part) for part in columns)
+        return cls._learn(table, variables, (kept, removed), names, reference, transform)
 
     @classmethod
     def from_design(cls, table: pd.DataFrame, design: DesignSpec, *, reference: Reference | None = None) -> Self:
@@ -303,7 +315,7 @@ class Study:
         cls,
         table: pd.DataFrame,
         variables: Sequence[str],
-        formula: str,
+        formulas: tuple[str, str],
         features: Sequence[str],
         reference: Reference | None,
         transform: str | None,
@@ -321,7 +333,9 @@ class Study:
         name = None if reference is None else named_cell(reference, variables, "reference")
         if name is not None:
             check_reference(name, levels, batches, codes)
-        spec = DesignSpec.learn(table, batch=variables, formula=formula, features=features, transform=transform)
+        spec = DesignSpec.learn(
+            table, batch=variables, formula=formulas[0], features=features, transform=transform, remove=formulas[1]
+        )
         y = measured(table, spec)
         warn_of_gaps(table, spec.sources, levels, batches, codes)
         return cls(y, spec.matrix(table), codes, batches, table.index, spec, name)

@@ -32,7 +32,9 @@ def summary(y: np.ndarray, codes: np.ndarray, batches: Sequence[str], spec: Desi
     if missing:
         lines.append(f"{f'{missing:.1f}' if missing >= 0.05 else 'less than 0.1'} % of the cells missing")
     lines += _of_batches(codes, batches, spec.batch)
-    lines.append(f"covariates: {listing(spec.covariates, 10) or 'none'}")
+    preserved = [name for name in spec.covariates if name not in spec.removed]
+    lines.append(f"covariates: {listing(preserved, 10) or 'none'}")
+    lines += [f"removed: {listing(spec.removed, 10)}"] if spec.removed else []
     lines += [f"transform: {spec.transform}"] if spec.transform else []
     lines += [f"reference: {reference!r}"] if reference is not None else []
     return "\n  ".join(lines)
