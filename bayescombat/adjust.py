@@ -2,10 +2,10 @@ r"""The harmonization equation, the one formula that both estimators share. Arra
 
 .. math:: y^* = \alpha + x_k'\beta_k + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
 
-with :math:`x_k'\beta_k` what the preserved covariates explain, without those to be removed, and with :math:`\gamma_t = 0, \delta_t = 1` for the pooled target; with several batch variables :math:`\gamma_i` is the
-sum and :math:`\delta_i` the product over the levels that a scan has.  For one draw it is affine in (1, x, y) with
-coefficients that depend on batch and feature alone, so the posterior mean and standard deviation of any number of
-scans follow from the mean and covariance of p + 2 coefficients.
+with :math:`x_k` the preserved covariates, without those to be removed; :math:`\gamma_t = 0, \delta_t = 1` for the
+pooled target; with several batch variables :math:`\gamma_i` is the sum and :math:`\delta_i` the product over the levels
+that a scan has. For one draw it is affine in (1, x, y) with coefficients that depend on batch and feature alone, so the
+posterior mean and standard deviation of any number of scans follow from the mean and covariance of p + 2 coefficients.
 """
 
 from collections.abc import Iterator

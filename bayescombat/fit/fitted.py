@@ -79,8 +79,8 @@ class Fit(Contents):
             been seen together.
         target : str, sequence of str, or mapping of str to str, optional
             The batch t to harmonize to, whose rows stay as they are but for what is removed. By default the study's
-            reference batch, or the pooled average (:math:`\gamma_t = 0, \delta_t = 1`). With several batch variables, one label of each, in
-            their order or by their names.
+            reference batch, or the pooled average (:math:`\gamma_t = 0, \delta_t = 1`). With several batch variables,
+            one label of each, in their order or by their names.
         probability : float
             Of the central interval from ``lower`` to ``upper``.
         unseen : {"error", "prior"}
@@ -148,7 +148,8 @@ class Fit(Contents):
             As in `harmonize`.
         impute : bool
             Fill missing cells with draws from their posterior predictive on the harmonized scale, by the fit's seed:
-            what the scan may have had, given its preserved covariates. Those of features that were set aside stay missing.
+            what the scan may have had, given its preserved covariates. Those of features that were set aside stay
+            missing.
         unseen : {"error", "prior"}
             As in `harmonize`.
 
