@@ -13,7 +13,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["Adjusted", "Draws", "adjust", "adjusted_draws"]
+__all__ = [
+    "Adjusted",
+    "Draws",
+    "MOST_DRAWS_FOR_QUANTILES",
+    "adjust",
+    "adjusted_draws",
+    "blocks",
+    "of_target",
+    "predicted",
+    "rows_by_level",
+]
 
 # Numbers in one block of work: 64 MiB of float64.
 BLOCK = 2**23
@@ -97,9 +107,9 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
     mean = np.exp(y) if draws.log else y.copy()
     lower, upper, sd = (mean.copy(), mean.copy(), np.where(np.isnan(y), np.nan, 0.0)) if many else (mean,) * 3
     # A product of coefficients needs several arrays of its size.
-    for block in _blocks(y.shape[1], 10 * draws.beta[:, 0].size + 20 * len(draws.alpha)):
+    for block in blocks(y.shape[1], 10 * draws.beta[:, 0].size + 20 * len(draws.alpha)):
         some = _features(draws, block)
-        for place, rows in _rows(levels):
+        for place, rows in rows_by_level(levels):
             if place == draws.unmoved:
                 continue
             affine, values, offset = _affine(some, place), y[rows, block], x[rows] - some.center
@@ -117,9 +127,9 @@ def adjusted_draws(
 ) -> np.ndarray:
     """Return one harmonized table per draw, (draw, obs, feature); with a generator, missing values are drawn too."""
     out = np.empty((len(draws.alpha), *y.shape))
-    for block in _blocks(y.shape[1], 4 * len(draws.alpha) * len(y)):
+    for block in blocks(y.shape[1], 4 * len(draws.alpha) * len(y)):
         some = _features(draws, block)
-        for place, rows in _rows(levels):
+        for place, rows in rows_by_level(levels):
             values, offset = y[rows, block], x[rows] - some.center
             if place == draws.unmoved:
                 found = np.repeat(values[..., None], len(draws.alpha), axis=-1)
@@ -127,21 +137,33 @@ def adjusted_draws(
                 found = _applied(_affine(some, place), values, offset)
             if rng is not None:
                 holes = np.isnan(values)
-                found[holes] = _predicted(some, offset, holes, rng)
+                found[holes] = predicted(some, offset, holes, rng)
             out[:, rows, block] = np.moveaxis(np.exp(found) if draws.log else found, 2, 0)
     return out
 
 
-def _predicted(draws: Draws, offset: np.ndarray, holes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw harmonized values of new scans from their posterior predictive, (hole, draw)."""
+def predicted(draws: Draws, offset: np.ndarray, holes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw harmonized values of new scans from their posterior predictive, (hole, draw).
+
+    Parameters
+    ----------
+    draws : Draws
+        Parameters.
+    offset : ndarray, (obs, covariate)
+        Design columns, measured from the average.
+    holes : ndarray of bool, (obs, feature)
+        Which values to draw.
+    rng : Generator
+        Source of the noise.
+    """
     row, feature = np.nonzero(holes)
-    gamma, delta = _of_target(draws)
+    gamma, delta = of_target(draws)
     mean = (draws.alpha + gamma)[:, feature]
     mean = mean + np.einsum("hp,dhp->dh", offset[row] * draws.kept, draws.beta[:, feature])
     return np.asarray((mean + (delta * draws.sigma)[:, feature] * rng.standard_normal(mean.shape)).T)
 
 
-def _of_target(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+def of_target(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     """Return the shift and the scale of the target, (draw, feature), at the average of what is removed."""
     if draws.target is None:
         return draws.standing, np.ones_like(draws.alpha)
@@ -163,7 +185,7 @@ def _affine(draws: Draws, place: tuple[int, ...]) -> _Affine:
     """
     alpha = draws.alpha
     gamma, delta = _of(draws, place)
-    shift, scale = _of_target(draws)
+    shift, scale = of_target(draws)
     ratio = scale / delta
     origin = alpha.mean(axis=0)
     middle = origin + (gamma + (alpha - origin)).mean(axis=0)
@@ -215,7 +237,7 @@ def _summary(
     thinned = _Affine(affine.origin, affine.middle, affine.coefficients[::step])
     tails = [(1 - probability) / 2, (1 + probability) / 2]
     lower, upper, mean, sd = (np.empty_like(y) for _ in range(4))
-    for rows in _blocks(len(y), 4 * y.shape[1] * len(thinned.coefficients)):
+    for rows in blocks(len(y), 4 * y.shape[1] * len(thinned.coefficients)):
         values = _applied(thinned, y[rows], offset[rows])
         if log:
             np.exp(values, out=values)
@@ -236,14 +258,14 @@ def _features(draws: Draws, block: slice) -> Draws:
     )
 
 
-def _rows(levels: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+def rows_by_level(levels: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """Yield the scans of every combination of levels."""
     places, codes = np.unique(levels, axis=0, return_inverse=True)
     for code, place in enumerate(places):
         yield tuple(place.tolist()), np.flatnonzero(codes == code)
 
 
-def _blocks(total: int, each: int) -> Iterator[slice]:
+def blocks(total: int, each: int) -> Iterator[slice]:
     """Yield slices over `total` things of `each` numbers, in blocks of bounded size."""
     step = max(1, BLOCK // max(each, 1))
     for start in range(0, total, step):
