@@ -63,6 +63,7 @@ class Covariances:
 def covariances_of(
     moments: Moments,
     draws: Draws,
+    average: Draws,
     share: float,
     *,
     hidden: HiddenFactors | None = None,
@@ -78,6 +79,8 @@ def covariances_of(
         Of the modelled features, with `cross`, in the order of the draws' batches.
     draws : Draws
         Parameters; an estimate is a single draw.
+    average : Draws
+        Their means, as a single draw, whichever draws are asked for: where components are taken.
     share : float
         Of the variance, that the components have to explain.
     hidden : HiddenFactors, optional
@@ -90,9 +93,9 @@ def covariances_of(
         One for each draw, to draw scales with; without them locations and scales are those of the scans.
     """
     pooled = np.ones(len(moments.batches), dtype=bool) if pooled is None else pooled
-    scatter = _scatter(moments, draws, hidden)
-    axes, unit = _components(scatter, pooled, share)
-    scores = _scores(scatter, axes.vectors / unit[:, None])
+    products = complete_products(moments, residual_products(moments, average.beta[0]))
+    axes, unit = _components(_scatter(moments, average, products, hidden), pooled, share)
+    scores = _scores(_scatter(moments, draws, products, hidden), axes.vectors / unit[:, None])
     if streams is None:
         return _of_scans(axes, unit, scores, pooled, reference)
     return _drawn(axes, unit, scores, pooled, reference, streams)
@@ -131,7 +134,7 @@ class _Scores(NamedTuple):
     squares: np.ndarray
 
 
-def _scatter(moments: Moments, draws: Draws, hidden: HiddenFactors | None) -> _Scatter:
+def _scatter(moments: Moments, draws: Draws, products: np.ndarray, hidden: HiddenFactors | None) -> _Scatter:
     project = np.eye(len(moments.features))
     if hidden is not None:
         out = hidden.axes.write @ hidden.axes.read(np.ones(len(project), dtype=bool)).T
@@ -140,15 +143,14 @@ def _scatter(moments: Moments, draws: Draws, hidden: HiddenFactors | None) -> _S
     offset = moments.mean_x - draws.center
     for k in range(offset.shape[-1]):
         means -= offset[..., k] * draws.beta[:, None, :, k]
-    products = complete_products(moments, residual_products(moments, draws.beta.mean(axis=0)))
     n = moments.scans.astype(float)
     return _Scatter(n, means / draws.delta @ project.T, products, draws.delta, project)
 
 
 def _components(scatter: _Scatter, pooled: np.ndarray, share: float) -> tuple[PrincipalAxes, np.ndarray]:
     """Return the first principal components of the residuals' correlation over all scans, and their units."""
-    n, means = scatter.n[pooled], scatter.means.mean(axis=0)[pooled]
-    turned = scatter.project / scatter.delta.mean(axis=0)[pooled][:, None, :]
+    n, means = scatter.n[pooled], scatter.means[0, pooled]
+    turned = scatter.project / scatter.delta[0, pooled][:, None, :]
     total = (turned @ scatter.products[pooled] @ turned.swapaxes(1, 2)).sum(axis=0)
     away = means - n @ means / n.sum()
     covariance = (total + (n[:, None] * away).T @ away) / (n.sum() - 1)

@@ -11,7 +11,7 @@ from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import f as f_distribution
+from scipy.stats import chi2
 
 from bayescombat.empirical import empirical_bayes, least_squares
 from bayescombat.errors import BayesCombatError, listing
@@ -31,9 +31,9 @@ type Factors = int | Literal["auto"]
 
 MOST_PASSES = 50
 TOLERANCE = 1e-4
-# A factor carries a covariate if it explains this share of the covariate's variance within batches, and not by chance.
+# Factors carry a covariate if they explain this share of its variance within batches, and look like it not by chance.
 CARRIED = 0.1
-CHANCE = 0.01
+CHANCE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ def _found(moments: Moments, count: int | None) -> tuple[Moments, HiddenFactors,
     """Find loadings and scales in turn; return moments without the factors, these, and the scales (batch, feature)."""
     beta = least_squares(moments).beta
     products = residual_products(moments, beta)
-    relative = np.ones(moments.mean_y.shape)
+    relative = empirical_bayes(replace(moments, reference=None)).delta
     for _ in range(MOST_PASSES):
         correlation, spread, freedom = pooled_correlation(moments, products, relative)
         loadings = loadings_of(correlation, freedom, count).loadings
@@ -174,7 +174,7 @@ def complete_products(moments: Moments, products: np.ndarray) -> np.ndarray:
 
 
 class _Carried(NamedTuple):
-    """Squared correlation within batches of a covariate with the scores together, its p-value, and the main factor."""
+    """What scores say of a covariate: see `_carried`."""
 
     share: float
     chance: float
@@ -185,7 +185,7 @@ def _check_carried(found: HiddenFactors, relative: np.ndarray, moments: Moments)
     """Raise a BayesCombatError if a factor carries a preserved covariate."""
     kept = np.flatnonzero(moments.spec.kept)
     carried = {moments.covariates[p]: _carried(found, relative, moments, int(p)) for p in kept}
-    bad = {name: c for name, c in carried.items() if c.share >= CARRIED and c.chance <= CHANCE / len(carried)}
+    bad = {name: c for name, c in carried.items() if c.share >= CARRIED and c.chance <= CHANCE}
     if bad:
         name = max(bad, key=lambda name: bad[name].share)
         more = f" So do {listing(sorted(set(bad) - {name}))}." if len(bad) > 1 else ""
@@ -200,17 +200,24 @@ def _check_carried(found: HiddenFactors, relative: np.ndarray, moments: Moments)
 
 
 def _carried(found: HiddenFactors, relative: np.ndarray, moments: Moments, column: int) -> _Carried:
-    """Return how far scores of the values, covariates left in, explain a covariate within batches."""
+    """Return how far scores of the values, covariates left in, explain a covariate within batches.
+
+    Returns
+    -------
+    share : float
+        Squared multiple correlation.
+    chance : float
+        How often the features' parts would add up to as much if each had a random sign: factors and covariate have
+        patterns of their own over the features, which may look alike in part.
+    factor : int
+        The factor that explains most.
+    """
     assert moments.cross is not None
-    weights = found.axes.read(np.ones(len(moments.features), dtype=bool))
-    read = weights / (found.unit * relative)[:, :, None]
+    read = found.axes.read(np.ones(len(moments.features), dtype=bool)) / (found.unit * relative)[:, :, None]
     within = np.einsum("bvk,bvw,bwl->kl", read, complete_products(moments, moments.cross), read, optimize=True)
     share = _share(moments)
-    with_x = np.einsum("bvk,bv->k", read, moments.sxy[..., column] / np.where(share > 0, share, 1))
-    along = np.linalg.solve(within, with_x)
-    squares = moments.sxx[..., column, column].mean(axis=1).sum()
-    explained = float(min(with_x @ along / squares, 1.0))
-    factors, freedom = len(with_x), int(moments.scans.sum()) - len(moments.batches) - len(with_x)
-    ratio = explained / factors / max((1 - explained) / max(freedom, 1), np.finfo(float).tiny)
-    each = with_x**2 / np.diagonal(within)
-    return _Carried(explained, float(f_distribution.sf(ratio, factors, max(freedom, 1))), int(each.argmax()))
+    parts = np.einsum("bvk,bv->vk", read, moments.sxy[..., column] / np.where(share > 0, share, 1))
+    sums, squares = parts.sum(axis=0), moments.sxx[..., column, column].mean(axis=1).sum()
+    explained = float(sums @ np.linalg.solve(within, sums) / squares)
+    likeness = float(sums @ np.linalg.pinv(parts.T @ parts) @ sums)
+    return _Carried(explained, float(chi2.sf(likeness, len(sums))), int((sums**2 / np.diagonal(within)).argmax()))

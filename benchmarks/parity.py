@@ -1,7 +1,8 @@
-"""Largest differences of ``compat="sva"`` from outputs of the R packages sva and neuroCombat."""
+"""Largest differences of ``compat="sva"`` from outputs of the R packages sva, neuroCombat and ComBatFamily."""
 
 import warnings
 from functools import cache
+from typing import Literal
 
 import pandas as pd
 import xarray as xr
@@ -79,6 +80,17 @@ def difference_on_fcon1000(configuration: str) -> float:
     return _difference(study, configuration, expected)
 
 
+def difference_of_covariance(compat: Literal["sva"] | None) -> float:
+    """Return the largest difference of ``covariance=True`` from ComBatFamily's covfam on fcon1000."""
+    expected = _outputs("fcon1000/r_reference_outputs.parquet").loc["covfam_lm"].set_index("sub_id")
+    study = study_of(read_fcon1000(), batch="site", covariates="age + sex", features="hickness")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bc.NegativeValueWarning)
+        found = bc.fit(study, method="eb", compat=compat, covariance=True).harmonized["mean"]
+    found = found.sel(obs=list(expected.index), feature=list(expected.columns))
+    return float(abs(found.values - expected.to_numpy()).max())
+
+
 @cache
 def _outputs(name: str) -> pd.DataFrame:
     return pd.read_parquet(FOLDER / name).set_index("config")
@@ -111,8 +123,13 @@ def table() -> pd.DataFrame:
         "bladderbatch (sva)": (difference_on_bladderbatch, BLADDERBATCH),
         "fcon1000 (R neuroCombat)": (difference_on_fcon1000, FCON1000),
     }
+    covariance = {"fcon1000 (covfam)": "sva", "fcon1000 (covfam), compat=None": None}
     rows = [
         {"reference": name, "configurations": len(names), "difference": max(difference(c) for c in names)}
         for name, (difference, names) in references.items()
+    ]
+    rows += [
+        {"reference": name, "configurations": 1, "difference": difference_of_covariance(compat)}
+        for name, compat in covariance.items()
     ]
     return pd.DataFrame(rows).set_index("reference")

@@ -141,11 +141,12 @@ def fit(
     to the moments that the scans have without them, so that a batch in which a factor varies more is not taken for one
     of larger scale: then no combination of features tells the batches apart by it. The linear effects of preserved
     covariates cannot be carried by a factor: residuals hold nothing of them, and the slopes of harmonized values within
-    batches are the same with and without removal. What can be lost is all else that has a covariate's pattern over the
-    features: the curved part of its effect, differences between cases. So factors are refused if their scores, read
-    from the values with covariates left in, explain a tenth or more of the variance of a preserved design column within
-    batches. A covariate whose effect has no linear part at all (the young and the old alike against the middle) escapes
-    this test: give it a form that says so. Loadings are plugged in.
+    batches stay, to a fraction of their standard error. What can be lost is all else that has a covariate's pattern
+    over the features: the curved part of its effect, differences between cases. So factors are refused if their scores,
+    read from the values with covariates left in, explain a tenth or more of the variance of a preserved design column
+    within batches, and its pattern over the features is like theirs beyond chance (5 %, over random signs of the
+    features). The test has no power below some ten features, nor for an effect without any linear part (the young and
+    the old alike against the middle): give the covariate a form that says so. Loadings are plugged in.
 
     **Covariance** is harmonized after Chen et al. (2022), doi:10.1002/hbm.25688. By empirical Bayes it is their
     algorithm, with ``compat="sva"`` to the digit of the R package ComBatFamily. By NUTS every draw that is used has its

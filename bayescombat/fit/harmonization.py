@@ -62,7 +62,7 @@ def harmonized_dataset(
         adjusted = adjust(draws, y, study.x, levels, probability)
     else:
         _warn_of_unread(joining, y)
-        joint = joining.of(draws, layout, every)
+        joint = joining.of(draws, _average(parameters, layout, joining), layout, every)
         adjusted = jointly_adjusted(draws, joint, y, study.x, levels, probability)
     if not draws.log:
         _warn_of_negatives(y, adjusted.mean, np.array(study.features, dtype=object)[kept])
@@ -108,7 +108,8 @@ def harmonized_draws(
         found = adjusted_draws(draws, y, study.x, levels, rng)
     else:
         _warn_of_unread(joining, y)
-        found = jointly_adjusted_draws(draws, joining.of(draws, layout, every), y, study.x, levels, rng)
+        joint = joining.of(draws, _average(parameters, layout, joining), layout, every)
+        found = jointly_adjusted_draws(draws, joint, y, study.x, levels, rng)
     if draws.unmoved is not None:
         still = (levels == draws.unmoved).all(axis=1)
         # What keeps its value keeps it to the last bit, logarithm or not.
@@ -183,6 +184,12 @@ def _draws(
         alpha, standing = alpha + from_own.sum(axis=-1), -from_own[..., ~kept].sum(axis=-1)
     log = layout.spec.transform == "log"
     return Draws(alpha, beta, gamma, delta, sigma, common, kept, standing, at, unmoved, log)
+
+
+def _average(parameters: xr.Dataset, layout: Layout, joining: Joining) -> Draws:
+    """Return the posterior means, as a single draw."""
+    leading = [dim for dim in ("chain", "draw") if dim in parameters.dims]
+    return _draws(parameters.mean(leading), layout, None, slice(None), joining)
 
 
 def target_cell(target: Target | None, layout: Layout) -> str | None:

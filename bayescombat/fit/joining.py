@@ -143,8 +143,8 @@ class Joining:
     adopted: tuple[str, ...] = ()
     seed: int | None = None
 
-    def of(self, draws: Draws, layout: Layout, every: np.ndarray) -> Joint:
-        """Return what is done to residuals in some draws, whose numbers are `every` (draw,)."""
+    def of(self, draws: Draws, average: Draws, layout: Layout, every: np.ndarray) -> Joint:
+        """Return what is done to residuals in draws of the numbers `every` (draw,), given the average of all draws."""
         if self.moments is None:
             return Joint(self.hidden)
         levels = layout.levels.positions(self.moments.batches)[:, 0]
@@ -155,6 +155,7 @@ class Joining:
         found = covariances_of(
             _ordered(self.moments.select(np.isin(self.moments.features, layout.features)), levels),
             draws,
+            average,
             self.share,
             hidden=self.hidden,
             pooled=~np.isin(layout.levels.labels, self.adopted),
