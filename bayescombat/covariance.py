@@ -18,7 +18,7 @@ import numpy as np
 
 from bayescombat.adjust import Draws
 from bayescombat.factors import residual_products
-from bayescombat.hidden import HiddenFactors, complete_products
+from bayescombat.hidden import HiddenFactors
 from bayescombat.moments import Moments
 from bayescombat.residuals import PrincipalAxes
 
@@ -93,7 +93,7 @@ def covariances_of(
         One for each draw, to draw scales with; without them locations and scales are those of the scans.
     """
     pooled = np.ones(len(moments.batches), dtype=bool) if pooled is None else pooled
-    products = complete_products(moments, residual_products(moments, average.beta[0]))
+    products = residual_products(moments, average.beta[0])
     axes, unit = _components(_scatter(moments, average, products, hidden), pooled, share)
     scores = _scores(_scatter(moments, draws, products, hidden), axes.vectors / unit[:, None])
     if streams is None:

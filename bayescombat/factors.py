@@ -23,6 +23,7 @@ __all__ = [
     "SharedFactors",
     "factors_of",
     "loadings_of",
+    "observed_share",
     "pooled_correlation",
     "residual_products",
     "shared_factors_of",
@@ -37,6 +38,7 @@ LARGEST_COMMUNALITY = 0.95
 MOST_OF_SQUARES = 0.9
 REPLICATES = 20
 QUANTILE = 0.95
+LEAST_SCATTER = 1e-3
 PASSES = 100
 TOLERANCE = 1e-6
 
@@ -181,13 +183,32 @@ def factors_of(moments: Moments, count: int | None = None) -> Loadings:
 
 
 def residual_products(moments: Moments, beta: np.ndarray) -> np.ndarray:
-    """Return the cross-products of what the slopes (feature, covariate) leave, (batch, feature, feature)."""
+    """Return the cross-products of what the slopes (feature, covariate) leave, (batch, feature, feature).
+
+    Where cells are missing they are as large as if none were: pairs of features are observed together in fewer scans
+    than either, by the product of their shares.
+    """
     assert moments.cross is not None
-    sxx = moments.sxx.mean(axis=1)
-    explained = np.einsum("bvp,wp->bvw", moments.sxy, beta)
-    products = moments.cross - explained - explained.swapaxes(1, 2)
+    share = observed_share(moments)
+    share = np.where(share > 0, share, 1)
+    sxx = (moments.sxx / share[:, : moments.sxx.shape[1], None, None]).mean(axis=1)
+    explained = np.einsum("bvp,wp->bvw", moments.sxy / share[..., None], beta)
+    products = moments.cross / (share[:, :, None] * share[:, None, :]) - explained - explained.swapaxes(1, 2)
     products += np.einsum("vp,bpq,wq->bvw", beta, sxx, beta, optimize=True)
+    if (share < 1).any():
+        left = moments.syy - (beta * (2 * moments.sxy - (moments.sxx @ beta[..., None])[..., 0])).sum(axis=-1)
+        diagonal = np.arange(len(beta))
+        products[:, diagonal, diagonal] = np.maximum(left, 0) / share
+        # Pairs that were seen in different scans need not fit together.
+        values, vectors = np.linalg.eigh(products)
+        values = np.maximum(values, LEAST_SCATTER * values[:, -1:])
+        products = (vectors * values[:, None]) @ vectors.swapaxes(1, 2)
     return np.asarray(products)
+
+
+def observed_share(moments: Moments) -> np.ndarray:
+    """Return the share of a batch's scans in which features were observed, (batch, feature)."""
+    return np.asarray(np.broadcast_to(moments.n, moments.mean_y.shape) / np.maximum(moments.scans, 1)[:, None])
 
 
 def pooled_correlation(moments: Moments, products: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -204,12 +225,15 @@ def pooled_correlation(moments: Moments, products: np.ndarray, unit: np.ndarray)
     """
     pooled = np.einsum("bvw,bv,bw->vw", products, 1 / unit, 1 / unit, optimize=True)
     squares = np.diagonal(pooled)
-    n = moments.n.sum(axis=0) * np.ones(len(moments.features))
-    # Pairs of features are observed together in fewer scans than either.
-    correlation = pooled / np.sqrt(np.outer(squares, squares)) * moments.scans.sum() / np.sqrt(np.outer(n, n))
+    seen = (observed_share(moments) > 0).astype(float)
+    # Batches that never measured one of two features tell nothing of the pair.
+    both = (seen * moments.scans[:, None]).T @ seen
+    size = np.diagonal(both)
+    correlation = pooled / np.sqrt(np.outer(squares, squares)) * np.sqrt(np.outer(size, size)) / np.maximum(both, 1)
     np.fill_diagonal(correlation, 1.0)
     groups = len(moments.levels.labels) - moments.positions.shape[1] + 1
-    return correlation, np.sqrt(squares / n), max(2, int(n.min()) - groups - len(moments.covariates))
+    n = moments.n.sum(axis=0)
+    return correlation, np.sqrt(squares / size), max(2, int(n.min()) - groups - len(moments.covariates))
 
 
 def _correlation(moments: Moments) -> tuple[np.ndarray, int]:

@@ -19,13 +19,14 @@ from bayescombat.factors import (
     FEATURES_PER_FACTOR,
     FEWEST_FEATURES,
     loadings_of,
+    observed_share,
     pooled_correlation,
     residual_products,
 )
 from bayescombat.moments import Moments
 from bayescombat.residuals import RegressionAxes
 
-__all__ = ["Factors", "HiddenFactors", "check_joint", "complete_products", "without_factors"]
+__all__ = ["Factors", "HiddenFactors", "check_joint", "without_factors"]
 
 type Factors = int | Literal["auto"]
 
@@ -140,15 +141,15 @@ def _found(moments: Moments, count: int | None) -> tuple[Moments, HiddenFactors,
 
 
 def _cleaned(moments: Moments, found: HiddenFactors, beta: np.ndarray, relative: np.ndarray) -> Moments:
-    """Return the moments of values without factors, given slopes and scales; with missing cells to first order."""
+    """Return the moments of values without factors, given slopes and scales; with missing cells to first order.
+
+    The slopes stay: what batches have of slopes of their own counts as noise.
+    """
     project = _projections(found, relative)
-    left = project @ complete_products(moments, residual_products(moments, beta)) @ project.swapaxes(1, 2)
-    share = _share(moments)
-    explained = (moments.sxx @ beta[..., None])[..., 0]
-    sxy = explained + project @ (moments.sxy - explained)
-    fitted = (beta * (2 * sxy - explained)).sum(axis=-1)
-    syy = np.maximum(np.einsum("bvv->bv", left) * share, 0) + fitted
-    return replace(moments, sxy=sxy, syy=syy)
+    left = project @ residual_products(moments, beta) @ project.swapaxes(1, 2)
+    squares = np.maximum(np.einsum("bvv->bv", left) * observed_share(moments), 0)
+    sxy = (moments.sxx @ beta[..., None])[..., 0]
+    return replace(moments, sxy=sxy, syy=squares + (beta * sxy).sum(axis=-1))
 
 
 def _projections(found: HiddenFactors, relative: np.ndarray) -> np.ndarray:
@@ -156,21 +157,6 @@ def _projections(found: HiddenFactors, relative: np.ndarray) -> np.ndarray:
     unit = found.unit * relative
     out = found.axes.write @ found.axes.read(np.ones(unit.shape[1], dtype=bool)).T
     return np.asarray(np.eye(unit.shape[1]) - unit[:, :, None] * out / unit[:, None, :])
-
-
-def _share(moments: Moments) -> np.ndarray:
-    """Return the share of a batch's scans in which features were observed, (batch, feature)."""
-    return np.asarray(np.broadcast_to(moments.n, moments.mean_y.shape) / np.maximum(moments.scans, 1)[:, None])
-
-
-def complete_products(moments: Moments, products: np.ndarray) -> np.ndarray:
-    """Return cross-products as large as if no cell were missing: pairs are observed together in fewer scans."""
-    share = _share(moments)
-    share = np.where(share > 0, share, 1)
-    complete = products / (share[:, :, None] * share[:, None, :])
-    diagonal = np.arange(products.shape[1])
-    complete[:, diagonal, diagonal] = np.einsum("bvv->bv", products) / share
-    return np.asarray(complete)
 
 
 class _Carried(NamedTuple):
@@ -212,10 +198,15 @@ def _carried(found: HiddenFactors, relative: np.ndarray, moments: Moments, colum
     factor : int
         The factor that explains most.
     """
-    assert moments.cross is not None
     read = found.axes.read(np.ones(len(moments.features), dtype=bool)) / (found.unit * relative)[:, :, None]
-    within = np.einsum("bvk,bvw,bwl->kl", read, complete_products(moments, moments.cross), read, optimize=True)
-    share = _share(moments)
+    within = np.einsum(
+        "bvk,bvw,bwl->kl",
+        read,
+        residual_products(moments, np.zeros((len(moments.features), len(moments.covariates)))),
+        read,
+        optimize=True,
+    )
+    share = observed_share(moments)
     parts = np.einsum("bvk,bv->vk", read, moments.sxy[..., column] / np.where(share > 0, share, 1))
     sums, squares = parts.sum(axis=0), moments.sxx[..., column, column].mean(axis=1).sum()
     explained = float(sums @ np.linalg.solve(within, sums) / squares)

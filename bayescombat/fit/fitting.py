@@ -140,11 +140,11 @@ def fit(
     (Bartlett's, of loadings by principal-axis factoring of the pooled correlation within batches). The model is fitted
     to the moments that the scans have without them, so that a batch in which a factor varies more is not taken for one
     of larger scale: then no combination of features tells the batches apart by it. The linear effects of preserved
-    covariates cannot be carried by a factor: residuals hold nothing of them, and the slopes of harmonized values within
-    batches stay, to a fraction of their standard error. What can be lost is all else that has a covariate's pattern
-    over the features: the curved part of its effect, differences between cases. So factors are refused if their scores,
-    read from the values with covariates left in, explain a tenth or more of the variance of a preserved design column
-    within batches, and its pattern over the features is like theirs beyond chance (5 %, over random signs of the
+    covariates cannot be carried by a factor: residuals hold nothing of them, and their slopes stay, what a factor by
+    chance has of them included, which intervals do not know. What can be lost is all else that has a covariate's
+    pattern over the features: the curved part of its effect, differences between cases. So factors are refused if their
+    scores, read from the values with covariates left in, explain a tenth or more of the variance of a preserved design
+    column within batches, and its pattern over the features is like theirs beyond chance (5 %, over random signs of the
     features). The test has no power below some ten features, nor for an effect without any linear part (the young and
     the old alike against the middle): give the covariate a form that says so. Loadings are plugged in.
 
