@@ -7,7 +7,8 @@ of the first of them to a common location and scale. All of it follows from the 
 By empirical Bayes locations and scales of the scores are those of the scans, as published. By NUTS they are unknown
 like everything else: given a draw, a batch's scores have location zero, since its shifts are among the draws already,
 and their scales are drawn, inverse-gamma given the sums of squares with a prior across the components as ComBat has one
-across the features. The components themselves are taken once, at the posterior means: they are coordinates.
+across the features. The components are those of a pooled covariance that is drawn too, as samples of as many scans
+would have it.
 """
 
 from collections.abc import Sequence
@@ -35,8 +36,8 @@ class Covariances:
     Parameters
     ----------
     axes : PrincipalAxes
-        The components that are harmonized.
-    unit : ndarray, (feature,)
+        The components that are harmonized, as many for every draw.
+    unit : ndarray, (draw, 1, feature)
         What harmonized residuals are standardised by, in feature units.
     location, scale : ndarray, (draw, batch, component)
         Of the scores.
@@ -80,7 +81,7 @@ def covariances_of(
     draws : Draws
         Parameters; an estimate is a single draw.
     average : Draws
-        Their means, as a single draw, whichever draws are asked for: where components are taken.
+        Their means, as a single draw, whichever draws are asked for: where the pooled covariance is taken.
     share : float
         Of the variance, that the components have to explain.
     hidden : HiddenFactors, optional
@@ -90,12 +91,13 @@ def covariances_of(
     reference : int, optional
         Position of the reference batch.
     streams : sequence of Generator, optional
-        One for each draw, to draw scales with; without them locations and scales are those of the scans.
+        One for each draw, to draw components and scales with; without them all is that of the scans.
     """
     pooled = np.ones(len(moments.batches), dtype=bool) if pooled is None else pooled
     products = residual_products(moments, average.beta[0])
-    axes, unit = _components(_scatter(moments, average, products, hidden), pooled, share)
-    scores = _scores(_scatter(moments, draws, products, hidden), axes.vectors / unit[:, None])
+    covariance = _pooled(_scatter(moments, average, products, hidden), pooled)
+    axes, unit = _components(covariance, share, int(moments.scans[pooled].sum()) - 1, streams)
+    scores = _scores(_scatter(moments, draws, products, hidden), axes.vectors / unit.swapaxes(1, 2))
     if streams is None:
         return _of_scans(axes, unit, scores, pooled, reference)
     return _drawn(axes, unit, scores, pooled, reference, streams)
@@ -147,31 +149,58 @@ def _scatter(moments: Moments, draws: Draws, products: np.ndarray, hidden: Hidde
     return _Scatter(n, means / draws.delta @ project.T, products, draws.delta, project)
 
 
-def _components(scatter: _Scatter, pooled: np.ndarray, share: float) -> tuple[PrincipalAxes, np.ndarray]:
-    """Return the first principal components of the residuals' correlation over all scans, and their units."""
+def _pooled(scatter: _Scatter, pooled: np.ndarray) -> np.ndarray:
+    """Return the covariance of the residuals over all scans, (feature, feature)."""
     n, means = scatter.n[pooled], scatter.means[0, pooled]
     turned = scatter.project / scatter.delta[0, pooled][:, None, :]
     total = (turned @ scatter.products[pooled] @ turned.swapaxes(1, 2)).sum(axis=0)
     away = means - n @ means / n.sum()
-    covariance = (total + (n[:, None] * away).T @ away) / (n.sum() - 1)
+    return np.asarray((total + (n[:, None] * away).T @ away) / (n.sum() - 1))
+
+
+def _components(
+    covariance: np.ndarray, share: float, freedom: int, streams: Sequence[np.random.Generator] | None
+) -> tuple[PrincipalAxes, np.ndarray]:
+    """Return the first principal components of the correlation, and the units (draw, 1, feature)."""
     unit = np.sqrt(np.diagonal(covariance))
     values, vectors = np.linalg.eigh(covariance / np.outer(unit, unit))
     values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
     count = int(np.searchsorted(np.cumsum(values) / values.sum(), share, side="right")) + 1
-    rest = np.maximum(1 - (vectors[:, :count] ** 2) @ values[:count], NO_SCATTER)
-    return PrincipalAxes(vectors[:, :count], values[:count], rest), unit
+    first = vectors[:, :count]
+    rest = np.maximum(1 - first**2 @ values[:count], NO_SCATTER)
+    correlation = (first * values[:count]) @ first.T + np.diag(rest)
+    if streams is None:
+        return PrincipalAxes(first[None], correlation), unit[None, None]
+    root = unit[:, None] * vectors * np.sqrt(values)
+    found, units = np.empty((len(streams), len(unit), count)), np.empty((len(streams), 1, len(unit)))
+    for number, stream in enumerate(streams):
+        half = root @ _wishart_root(len(unit), freedom, stream)
+        units[number, 0] = np.sqrt((half**2).sum(axis=1))
+        half = half / units[number, 0][:, None]
+        found[number] = np.linalg.eigh(half @ half.T)[1][:, ::-1][:, :count]
+    return PrincipalAxes(found, correlation), units / np.sqrt(freedom)
+
+
+def _wishart_root(size: int, freedom: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a root of a draw from the Wishart distribution around the identity, (size, size or freedom)."""
+    root = np.tril(rng.standard_normal((size, min(size, freedom))), -1)
+    diagonal = np.arange(root.shape[1])
+    root[diagonal, diagonal] = np.sqrt(rng.chisquare(freedom - diagonal))
+    return root
 
 
 def _scores(scatter: _Scatter, read: np.ndarray) -> _Scores:
-    """Return what the residuals say of scores that are read by weights (feature, component)."""
-    squares = np.empty((*scatter.means.shape[:2], read.shape[1]))
-    turned = scatter.project.T @ read
-    for i, products in enumerate(scatter.products):
+    """Return what the residuals say of scores that are read by weights (draw, feature, component)."""
+    roots = []
+    for products in scatter.products:
         values, vectors = np.linalg.eigh(products)
         some = values > NO_SCATTER * max(values[-1], 0)
-        root = (vectors[:, some] * np.sqrt(values[some])).T
-        for d, delta in enumerate(scatter.delta[:, i]):
-            squares[d, i] = ((root / delta @ turned) ** 2).sum(axis=0)
+        roots.append((vectors[:, some] * np.sqrt(values[some])).T)
+    squares = np.empty((*scatter.means.shape[:2], read.shape[2]))
+    for d, weights in enumerate(read):
+        turned = scatter.project.T @ weights
+        for i, root in enumerate(roots):
+            squares[d, i] = ((root / scatter.delta[d, i] @ turned) ** 2).sum(axis=0)
     return _Scores(scatter.n, scatter.means @ read, squares)
 
 

@@ -19,10 +19,10 @@ class Axes(Protocol):
 
     @property
     def write(self) -> np.ndarray:
-        """What a score adds to the standardised residuals, (feature, score)."""
+        """What a score adds to the standardised residuals, (..., feature, score)."""
 
     def read(self, seen: np.ndarray) -> np.ndarray:
-        """Return the weights (feature, score) of the standardised residuals that were seen (feature,), others zero."""
+        """Return the weights (..., feature, score) of standardised residuals that were seen (feature,), others zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,17 +61,14 @@ class PrincipalAxes:
 
     Parameters
     ----------
-    vectors : ndarray, (feature, component)
-        Orthonormal.
-    variances : ndarray, (component,)
-        Of the scores.
-    rest : ndarray, (feature,)
-        Variance beside the components.
+    vectors : ndarray, (..., feature, component)
+        Orthonormal; there may be some for every draw.
+    correlation : ndarray, (feature, feature)
+        Of the standardised residuals.
     """
 
     vectors: np.ndarray
-    variances: np.ndarray
-    rest: np.ndarray
+    correlation: np.ndarray
 
     @property
     def write(self) -> np.ndarray:
@@ -82,9 +79,10 @@ class PrincipalAxes:
         """Return the vectors, or the weights of the scores' conditional expectation."""
         if seen.all():
             return self.vectors
-        covariance = (self.vectors * self.variances) @ self.vectors.T + np.diag(self.rest)
         weights = np.zeros_like(self.vectors)
-        weights[seen] = np.linalg.solve(covariance[np.ix_(seen, seen)], covariance[seen] @ self.vectors)
+        weights[..., seen, :] = (
+            np.linalg.solve(self.correlation[np.ix_(seen, seen)], self.correlation[seen]) @ self.vectors
+        )
         return weights
 
 
@@ -99,21 +97,21 @@ def moved(
         NaN where a cell is missing, the same cells in all tables.
     axes : Axes
         Directions.
-    unit : ndarray, (feature,)
+    unit : ndarray, (feature,) or (..., 1, feature)
         What residuals are standardised by.
     gain, shift : ndarray, (..., 1, score), or float
         Of the scores.
     """
     scores = scores_of(residual / unit, axes)
     change = scores * (np.asarray(gain) - 1) + shift
-    return np.asarray(residual + (change @ axes.write.T) * unit)
+    return np.asarray(residual + (change @ axes.write.swapaxes(-1, -2)) * unit)
 
 
 def scores_of(standardised: np.ndarray, axes: Axes) -> np.ndarray:
     """Return the scores (..., obs, score) of standardised residuals (..., obs, feature)."""
-    scores = np.empty((*standardised.shape[:-1], axes.write.shape[1]))
+    scores = np.empty((*standardised.shape[:-1], axes.write.shape[-1]))
     for seen, rows in patterns(standardised.reshape(-1, *standardised.shape[-2:])[0]):
-        scores[..., rows, :] = standardised[..., rows, :][..., seen] @ axes.read(seen)[seen]
+        scores[..., rows, :] = standardised[..., rows, :][..., seen] @ axes.read(seen)[..., seen, :]
     return scores
 
 

