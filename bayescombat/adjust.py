@@ -1,12 +1,12 @@
 r"""The harmonization equation, the one formula that both estimators share. Arrays only.
 
-.. math:: y^* = \alpha + x'\beta + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
+.. math:: y^* = \alpha + x_k'\beta_k + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
 
-with :math:`\gamma_t = 0, \delta_t = 1` for the pooled target; with several batch variables :math:`\gamma_i` is the
-sum and :math:`\delta_i` the product over the levels that a scan has; a subject's intercept is part of
-:math:`\alpha + x'\beta`.  For one draw it is affine in (1, x, y) with
-coefficients that depend on batch and feature alone, so the posterior mean and standard deviation of any number of
-scans follow from the mean and covariance of p + 2 coefficients.
+with :math:`x_k` the preserved covariates, without those to be removed; :math:`\gamma_t = 0, \delta_t = 1` for the
+pooled target; with several batch variables :math:`\gamma_i` is the sum and :math:`\delta_i` the product over the levels
+that a scan has; a subject's intercept is part of :math:`\alpha`. For one draw it is affine in (1, x, y) with
+coefficients that depend on batch and feature alone, so the posterior mean and standard deviation of any number of scans
+follow from the mean and covariance of p + 2 coefficients.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayescombat.intercepts import Intercepts, Repeats, predicted, scores
+from bayescombat.intercepts import Intercepts, Repeats, predicted_intercepts, scores
 
-__all__ = ["Adjusted", "Draws", "adjust", "adjusted_draws"]
+__all__ = [
+    "Adjusted",
+    "Draws",
+    "MOST_DRAWS_FOR_QUANTILES",
+    "adjust",
+    "adjusted_draws",
+    "blocks",
+    "of_target",
+    "predicted",
+    "rows_by_level",
+]
 
 # Numbers in one block of work: 64 MiB of float64.
 BLOCK = 2**23
@@ -35,10 +45,14 @@ class Draws:
     sigma : ndarray, (draw, feature)
     center : ndarray, (covariate,)
         The average covariates that alpha refers to.
+    kept : ndarray of bool, (covariate,)
+        Which covariates are preserved; the others are removed.
+    standing : ndarray, (draw, feature)
+        What the removed covariates explain at the values that harmonized scans stand at.
     target : tuple of int, optional
         Positions of the levels to harmonize to, one of each batch variable; None for the pooled target.
     unmoved : tuple of int, optional
-        Positions of the levels whose scans keep their values.
+        Positions of the levels whose scans keep their values; None where covariates are removed of all.
     log : bool
         Whether values are logarithms; results are then on the natural scale.
     repeats : Repeats, optional
@@ -51,6 +65,8 @@ class Draws:
     delta: np.ndarray
     sigma: np.ndarray
     center: np.ndarray
+    kept: np.ndarray
+    standing: np.ndarray
     target: tuple[int, ...] | None = None
     unmoved: tuple[int, ...] | None = None
     log: bool = False
@@ -99,10 +115,10 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
     mean = np.exp(y) if draws.log else y.copy()
     lower, upper, sd = (mean.copy(), mean.copy(), np.where(np.isnan(y), np.nan, 0.0)) if many else (mean,) * 3
     # A product of coefficients needs several arrays of its size.
-    for block in _blocks(y.shape[1], _numbers(draws)):
+    for block in blocks(y.shape[1], _numbers(draws)):
         some = _features(draws, block)
         intercepts = _intercepts(some)
-        for place, rows in _rows(levels):
+        for place, rows in rows_by_level(levels):
             if place == draws.unmoved:
                 continue
             affine, values, offset = _affine(some, place), y[rows, block], x[rows] - some.center
@@ -125,10 +141,10 @@ def adjusted_draws(
 ) -> np.ndarray:
     """Return one harmonized table per draw, (draw, obs, feature); with a generator, missing values are drawn too."""
     out = np.empty((len(draws.alpha), *y.shape))
-    for block in _blocks(y.shape[1], 4 * len(draws.alpha) * len(y)):
+    for block in blocks(y.shape[1], 4 * len(draws.alpha) * len(y)):
         some = _features(draws, block)
         intercepts = _intercepts(some)
-        for place, rows in _rows(levels):
+        for place, rows in rows_by_level(levels):
             values, offset = y[rows, block], x[rows] - some.center
             eta = np.zeros(1) if intercepts is None else intercepts.of(rows).drawn()
             if place == draws.unmoved:
@@ -138,24 +154,38 @@ def adjusted_draws(
                 found = _applied(affine, values, offset) + _left(affine) * eta
             if rng is not None:
                 holes = np.isnan(values)
-                found[holes] = _predicted(some, offset, holes, rng) + np.broadcast_to(eta, found.shape)[holes]
+                found[holes] = predicted(some, offset, holes, rng) + np.broadcast_to(eta, found.shape)[holes]
             out[:, rows, block] = np.moveaxis(np.exp(found) if draws.log else found, 2, 0)
     return out
 
 
-def _predicted(draws: Draws, offset: np.ndarray, holes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw harmonized values of new scans from their posterior predictive, (hole, draw)."""
+def predicted(draws: Draws, offset: np.ndarray, holes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw harmonized values of new scans from their posterior predictive, (hole, draw).
+
+    Parameters
+    ----------
+    draws : Draws
+        Parameters.
+    offset : ndarray, (obs, covariate)
+        Design columns, measured from the average.
+    holes : ndarray of bool, (obs, feature)
+        Which values to draw.
+    rng : Generator
+        Source of the noise.
+    """
     row, feature = np.nonzero(holes)
-    gamma, delta = _of_target(draws)
-    mean = (draws.alpha + gamma)[:, feature] + np.einsum("hp,dhp->dh", offset[row], draws.beta[:, feature])
+    gamma, delta = of_target(draws)
+    mean = (draws.alpha + gamma)[:, feature]
+    mean = mean + np.einsum("hp,dhp->dh", offset[row] * draws.kept, draws.beta[:, feature])
     return np.asarray((mean + (delta * draws.sigma)[:, feature] * rng.standard_normal(mean.shape)).T)
 
 
-def _of_target(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
-    """Return the shift and the scale of the target, (draw, feature)."""
+def of_target(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
+    """Return the shift and the scale of the target, (draw, feature), at the average of what is removed."""
     if draws.target is None:
-        return np.zeros_like(draws.alpha), np.ones_like(draws.alpha)
-    return _of(draws, draws.target)
+        return draws.standing, np.ones_like(draws.alpha)
+    gamma, delta = _of(draws, draws.target)
+    return gamma + draws.standing, delta
 
 
 def _of(draws: Draws, place: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -172,12 +202,12 @@ def _affine(draws: Draws, place: tuple[int, ...]) -> _Affine:
     """
     alpha = draws.alpha
     gamma, delta = _of(draws, place)
-    shift, scale = _of_target(draws)
+    shift, scale = of_target(draws)
     ratio = scale / delta
     origin = alpha.mean(axis=0)
     middle = origin + (gamma + (alpha - origin)).mean(axis=0)
     constant = (alpha - origin) + shift + ratio * (middle - alpha - gamma)
-    slopes = draws.beta * (1 - ratio)[..., None]
+    slopes = draws.beta * (draws.kept - ratio[..., None])
     return _Affine(origin, middle, np.concatenate([constant[..., None], slopes, ratio[..., None]], axis=-1))
 
 
@@ -228,7 +258,7 @@ def _summary(
     thinned = _Affine(affine.origin, affine.middle, affine.coefficients[:: _step(len(affine.coefficients))])
     tails = [(1 - probability) / 2, (1 + probability) / 2]
     lower, upper, mean, sd = (np.empty_like(y) for _ in range(4))
-    for rows in _blocks(len(y), 4 * y.shape[1] * len(thinned.coefficients)):
+    for rows in blocks(len(y), 4 * y.shape[1] * len(thinned.coefficients)):
         values = _applied(thinned, y[rows], offset[rows])
         if intercepts is not None:
             mine, left = intercepts.of(rows), _left(thinned)
@@ -259,7 +289,7 @@ def _thinned(draws: Draws) -> Draws:
 def _intercepts(draws: Draws) -> Intercepts | None:
     if draws.repeats is None:
         return None
-    return predicted(draws.repeats, draws.alpha, draws.beta, draws.sigma, draws.center)
+    return predicted_intercepts(draws.repeats, draws.alpha, draws.beta, draws.sigma, draws.center)
 
 
 def _numbers(draws: Draws) -> int:
@@ -277,17 +307,18 @@ def _features(draws: Draws, block: slice) -> Draws:
         delta=draws.delta[..., block],
         sigma=draws.sigma[:, block],
         repeats=None if draws.repeats is None else draws.repeats.features(block),
+        standing=draws.standing[:, block],
     )
 
 
-def _rows(levels: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
+def rows_by_level(levels: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
     """Yield the scans of every combination of levels."""
     places, codes = np.unique(levels, axis=0, return_inverse=True)
     for code, place in enumerate(places):
         yield tuple(place.tolist()), np.flatnonzero(codes == code)
 
 
-def _blocks(total: int, each: int) -> Iterator[slice]:
+def blocks(total: int, each: int) -> Iterator[slice]:
     """Yield slices over `total` things of `each` numbers, in blocks of bounded size."""
     step = max(1, BLOCK // max(each, 1))
     for start in range(0, total, step):

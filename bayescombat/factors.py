@@ -17,7 +17,18 @@ from bayescombat.errors import BayesCombatError, listing
 from bayescombat.moments import Moments
 from bayescombat.regression import least_squares
 
-__all__ = ["Loadings", "SharedFactors", "factors_of", "shared_factors_of"]
+__all__ = [
+    "FEATURES_PER_FACTOR",
+    "FEWEST_FEATURES",
+    "Loadings",
+    "SharedFactors",
+    "factors_of",
+    "loadings_of",
+    "observed_share",
+    "pooled_correlation",
+    "residual_products",
+    "shared_factors_of",
+]
 
 type SharedFactors = int | Literal["auto"]
 
@@ -28,6 +39,7 @@ LARGEST_COMMUNALITY = 0.95
 MOST_OF_SQUARES = 0.9
 REPLICATES = 20
 QUANTILE = 0.95
+LEAST_SCATTER = 1e-3
 PASSES = 100
 TOLERANCE = 1e-6
 
@@ -146,6 +158,23 @@ def shared_factors_of(moments: Moments, asked: SharedFactors) -> Loadings | None
     return found if found.count else None
 
 
+def loadings_of(correlation: np.ndarray, freedom: int, count: int | None = None) -> Loadings:
+    """Return the factors of a correlation; by default as many as parallel analysis finds.
+
+    Parameters
+    ----------
+    correlation : ndarray, (feature, feature)
+        Of residuals.
+    freedom : int
+        Their degrees of freedom.
+    count : int, optional
+        How many.
+    """
+    if count is None:
+        count = min(MOST_FACTORS, len(correlation) // FEATURES_PER_FACTOR, _parallel(correlation, freedom))
+    return Loadings(_principal_axes(correlation, count))
+
+
 def factors_of(moments: Moments, count: int | None = None) -> Loadings:
     """Return the factors of features whose cross-products the moments hold.
 
@@ -156,29 +185,69 @@ def factors_of(moments: Moments, count: int | None = None) -> Loadings:
     count : int, optional
         How many; by default as many as explain more than they would if the features were independent.
     """
-    correlation, freedom = _correlation(moments)
-    if count is None:
-        count = min(MOST_FACTORS, len(correlation) // FEATURES_PER_FACTOR, _parallel(correlation, freedom))
-    return Loadings(_principal_axes(correlation, count))
+    return loadings_of(*_correlation(moments), count)
+
+
+def residual_products(moments: Moments, beta: np.ndarray) -> np.ndarray:
+    """Return the cross-products of what the slopes (feature, covariate) leave, (batch, feature, feature).
+
+    Where cells are missing they are as large as if none were: pairs of features are observed together in fewer scans
+    than either, by the product of their shares.
+    """
+    assert moments.cross is not None
+    share = observed_share(moments)
+    share = np.where(share > 0, share, 1)
+    sxx = (moments.sxx / share[:, : moments.sxx.shape[1], None, None]).mean(axis=1)
+    explained = np.einsum("bvp,wp->bvw", moments.sxy / share[..., None], beta)
+    products = moments.cross / (share[:, :, None] * share[:, None, :]) - explained - explained.swapaxes(1, 2)
+    products += np.einsum("vp,bpq,wq->bvw", beta, sxx, beta, optimize=True)
+    if (share < 1).any():
+        left = moments.syy - (beta * (2 * moments.sxy - (moments.sxx @ beta[..., None])[..., 0])).sum(axis=-1)
+        diagonal = np.arange(len(beta))
+        products[:, diagonal, diagonal] = np.maximum(left, 0) / share
+        # Pairs that were seen in different scans need not fit together.
+        values, vectors = np.linalg.eigh(products)
+        values = np.maximum(values, LEAST_SCATTER * values[:, -1:])
+        products = (vectors * values[:, None]) @ vectors.swapaxes(1, 2)
+    return np.asarray(products)
+
+
+def observed_share(moments: Moments) -> np.ndarray:
+    """Return the share of a batch's scans in which features were observed, (batch, feature)."""
+    return np.asarray(np.broadcast_to(moments.n, moments.mean_y.shape) / np.maximum(moments.scans, 1)[:, None])
+
+
+def pooled_correlation(moments: Moments, products: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the pooled correlation of residuals, their spread in the units, and their degrees of freedom.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of estimable features.
+    products : ndarray, (batch, feature, feature)
+        Cross-products of residuals.
+    unit : ndarray, (batch, feature)
+        What residuals are measured in.
+    """
+    pooled = np.einsum("bvw,bv,bw->vw", products, 1 / unit, 1 / unit, optimize=True)
+    squares = np.diagonal(pooled)
+    seen = (observed_share(moments) > 0).astype(float)
+    # Batches that never measured one of two features tell nothing of the pair.
+    both = (seen * moments.scans[:, None]).T @ seen
+    size = np.diagonal(both)
+    correlation = pooled / np.sqrt(np.outer(squares, squares)) * np.sqrt(np.outer(size, size)) / np.maximum(both, 1)
+    np.fill_diagonal(correlation, 1.0)
+    groups = len(moments.levels.labels) - moments.positions.shape[1] + 1
+    n = moments.n.sum(axis=0)
+    return correlation, np.sqrt(squares / size), max(2, int(n.min()) - groups - len(moments.covariates))
 
 
 def _correlation(moments: Moments) -> tuple[np.ndarray, int]:
     """Return the pooled correlation of residuals in units of each batch's own scale, and their degrees of freedom."""
-    assert moments.cross is not None
     fit, estimates = least_squares(moments), empirical_bayes(replace(moments, reference=None))
-    beta, sxx = fit.beta, moments.sxx.mean(axis=1)
-    explained = np.einsum("bvp,wp->bvw", moments.sxy, beta)
-    products = moments.cross - explained - explained.swapaxes(1, 2)
-    products += np.einsum("vp,bpq,wq->bvw", beta, sxx, beta, optimize=True)
-    scale = 1 / (estimates.sigma * estimates.delta[moments.positions].prod(axis=1))
-    pooled = np.einsum("bvw,bv,bw->vw", products, scale, scale, optimize=True)
-    spread = np.sqrt(np.diagonal(pooled))
-    n = moments.n.sum(axis=0) * np.ones(len(moments.features))
-    # Pairs of features are observed together in fewer scans than either.
-    correlation = pooled / np.outer(spread, spread) * moments.scans.sum() / np.sqrt(np.outer(n, n))
-    np.fill_diagonal(correlation, 1.0)
-    groups = len(estimates.gamma) - moments.positions.shape[1] + 1
-    return correlation, max(2, int(n.min()) - groups - len(moments.covariates))
+    unit = estimates.sigma * estimates.delta[moments.positions].prod(axis=1)
+    correlation, _, freedom = pooled_correlation(moments, residual_products(moments, fit.beta), unit)
+    return correlation, freedom
 
 
 def _parallel(correlation: np.ndarray, freedom: int) -> int:

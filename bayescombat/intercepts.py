@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from bayescombat.moments import Subjects
 
-__all__ = ["Intercepts", "Repeats", "nested_information", "predicted", "scores"]
+__all__ = ["Intercepts", "Repeats", "nested_information", "predicted_intercepts", "scores"]
 
 GOLDEN = (np.sqrt(5) - 1) / 2
 
@@ -96,7 +96,7 @@ class Intercepts:
         return np.moveaxis((self.mean + self.sd * self.noise)[:, self.member], 0, -1)
 
 
-def predicted(
+def predicted_intercepts(
     repeats: Repeats, alpha: np.ndarray, beta: np.ndarray, sigma: np.ndarray, center: np.ndarray
 ) -> Intercepts:
     """Return the intercepts of the scans' subjects.

@@ -1,7 +1,8 @@
-"""Largest differences of ``compat=`` from outputs of the R packages sva, neuroCombat and longCombat."""
+"""Largest differences of ``compat=`` from outputs of the R packages sva, neuroCombat, longCombat and ComBatFamily."""
 
 import warnings
 from functools import cache
+from typing import Literal
 
 import pandas as pd
 import xarray as xr
@@ -91,11 +92,22 @@ def travelling_people() -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows[[*keys, *features]], expected[features]
 
 
-def difference_on_travelling_people(configuration: str) -> float:
+def difference_on_travelling_people(configuration: Literal["longcombat"]) -> float:
     """Return the largest difference from longCombat on four travelling people (29 scans × 62 features)."""
     rows, expected = travelling_people()
     study = study_of(rows, batch="scanner", covariates="year", features=list(expected.columns), subject="subject")
     found = bc.fit(study, method="eb", compat=configuration).harmonized["mean"]
+    return float(abs(found.values - expected.to_numpy()).max())
+
+
+def difference_of_covariance(compat: Literal["sva"] | None) -> float:
+    """Return the largest difference of ``covariance=True`` from ComBatFamily's covfam on fcon1000."""
+    expected = _outputs("fcon1000/r_reference_outputs.parquet").loc["covfam_lm"].set_index("sub_id")
+    study = study_of(read_fcon1000(), batch="site", covariates="age + sex", features="hickness")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bc.NegativeValueWarning)
+        found = bc.fit(study, method="eb", compat=compat, covariance=True).harmonized["mean"]
+    found = found.sel(obs=list(expected.index), feature=list(expected.columns))
     return float(abs(found.values - expected.to_numpy()).max())
 
 
@@ -132,8 +144,13 @@ def table() -> pd.DataFrame:
         "fcon1000 (R neuroCombat)": (difference_on_fcon1000, FCON1000),
         "hawco (longCombat)": (difference_on_travelling_people, ["longcombat"]),
     }
+    covariance = {"fcon1000 (covfam)": "sva", "fcon1000 (covfam), compat=None": None}
     rows = [
         {"reference": name, "configurations": len(names), "difference": max(difference(c) for c in names)}
         for name, (difference, names) in references.items()
+    ]
+    rows += [
+        {"reference": name, "configurations": 1, "difference": difference_of_covariance(compat)}
+        for name, compat in covariance.items()
     ]
     return pd.DataFrame(rows).set_index("reference")

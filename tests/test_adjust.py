@@ -54,6 +54,8 @@ def random_draws(n_draw: int, n_feature: int, n_batch: int = 3, n_covariate: int
         delta=np.exp(0.2 * rng.normal(size=(n_draw, n_batch, n_feature))),
         sigma=np.exp(0.2 * rng.normal(size=(n_draw, n_feature))),
         center=rng.normal(size=n_covariate),
+        kept=np.ones(n_covariate, dtype=bool),
+        standing=np.zeros((n_draw, n_feature)),
     )
 
 
@@ -244,7 +246,8 @@ def test_values_around_a_million_keep_their_digits(target: tuple[int, ...] | Non
 
     away = 2.0**20
     near, (y, x, levels) = random_draws(400, 3), random_rows(200, 3)
-    options: dict[str, Any] = {name: getattr(near, name) for name in ("beta", "gamma", "delta", "sigma", "center")}
+    given = ("beta", "gamma", "delta", "sigma", "center", "kept", "standing")
+    options: dict[str, Any] = {name: getattr(near, name) for name in given}
     options |= {"target": target, "unmoved": target}
     alpha, y = stepped(near.alpha), stepped(y)
     expected = adjust(Draws(alpha, **options), y, x, levels)

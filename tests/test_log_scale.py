@@ -81,6 +81,8 @@ def test_draws_are_exponentials_of_harmonized_logarithms() -> None:
         "delta": np.exp(0.2 * rng.normal(size=(5, 3, 2))),
         "sigma": np.ones((5, 2)),
         "center": np.zeros(1),
+        "kept": np.ones(1, dtype=bool),
+        "standing": np.zeros((5, 2)),
     }
     y, x, levels = rng.normal(size=(7, 2)), rng.normal(size=(7, 1)), rng.integers(3, size=(7, 1))
     found = adjusted_draws(Draws(**plain, log=True), y, x, levels)

@@ -23,6 +23,10 @@ ARRAYS_ONLY = {
     "empirical": {"pandas", "pymc", "pytensor", "xarray"},
     "moments": {"pymc", "pytensor"},
     "standard": {"pandas", "pymc", "pytensor", "xarray"},
+    "residuals": {"pandas", "pymc", "pytensor", "xarray"},
+    "hidden": {"pandas", "pymc", "pytensor", "xarray"},
+    "covariance": {"pandas", "pymc", "pytensor", "xarray"},
+    "joint": {"pandas", "pymc", "pytensor", "xarray"},
     "adjust": {"pymc", "pytensor"},
     "adoption": {"pandas", "pymc", "pytensor", "xarray"},
 }

@@ -52,7 +52,7 @@ def effect_columns(spec: DesignSpec, name: str, values: pd.Series) -> tuple[np.n
     state = State(
         transforms=known["transforms"], levels={key: found for key, found in known["levels"].items() if key in own}
     )
-    matrix, names, state = evaluate({name: given}, parsed, state, values.index)
+    matrix, names, _, state = evaluate({name: given}, parsed, state, values.index)
     warn_of_extrapolation(state, parsed)
     for smooth in spec.smooths:
         if smooth.column == name:
@@ -68,7 +68,7 @@ def learned_grid(spec: DesignSpec, name: str) -> pd.Series | None:
     knows neither. The errors are those of `effect_columns`.
     """
     _terms(spec, name)
-    covered = ranges(read_state(spec.state), parse(spec.formula))
+    covered = ranges(read_state(spec.state), parse(spec.formula, spec.remove))
     covered |= {smooth.column: (smooth.low, smooth.high) for smooth in spec.smooths}
     if name in covered:
         return pd.Series(np.linspace(*covered[name], PLACES))
@@ -83,7 +83,7 @@ def _terms(spec: DesignSpec, name: str) -> ParsedFormula:
             f"Expected a column that covariates are made of, found {name!r}.{suggestion(name, spec.sources)} "
             f"The design has {listing(spec.sources) or 'none'}."
         )
-    parsed, others = parse(spec.formula).of(name)
+    parsed, others = parse(spec.formula, spec.remove).of(name)
     if others:
         raise DataError(
             f"Expected {name!r} to act by itself, found it in {listing(others)} together with other columns: its "

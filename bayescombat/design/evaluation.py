@@ -4,7 +4,7 @@ import ast
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -28,9 +28,16 @@ class State(TypedDict):
     levels: dict[str, Sequence[object]]
 
 
-def evaluate(
-    columns: Mapping[str, Any], parsed: ParsedFormula, state: State, rows: pd.Index
-) -> tuple[np.ndarray, tuple[str, ...], State]:
+class Evaluated(NamedTuple):
+    """Design columns (obs, covariate) without the intercept, their names, those to be removed, and the state."""
+
+    matrix: np.ndarray
+    names: tuple[str, ...]
+    removed: tuple[str, ...]
+    state: State
+
+
+def evaluate(columns: Mapping[str, Any], parsed: ParsedFormula, state: State, rows: pd.Index) -> Evaluated:
     """Return the design columns, their names and the state afterwards.
 
     Parameters
@@ -44,13 +51,6 @@ def evaluate(
     rows : pandas.Index, (obs,)
         Names of the rows, for errors.
 
-    Returns
-    -------
-    matrix : ndarray of float64, (obs, covariate)
-        Without the intercept.
-    names : tuple of str, (covariate,)
-    state : State
-
     Raises
     ------
     DataError
@@ -61,9 +61,9 @@ def evaluate(
     Examples
     --------
     >>> from bayescombat.design.formulas import parse
-    >>> evaluate({"a": [1.0, 3.0]}, parse("center(a)"), State(transforms={}, levels={}), pd.RangeIndex(2))[:2]
+    >>> evaluate({"a": [1.0, 3.0]}, parse("center(a)"), State(transforms={}, levels={}), pd.RangeIndex(2))[:3]
     (array([[-1.],
-           [ 1.]]), ('center(a)',))
+           [ 1.]]), ('center(a)',), ())
     """
     frame = pd.DataFrame({alias: columns[name] for alias, name in parsed.columns.items()}, index=range(len(rows)))
     encoders = {
@@ -93,7 +93,9 @@ def evaluate(
     names = tuple(parsed.readable(name) for name in result.model_spec.column_names[1:])
     matrix = np.ascontiguousarray(np.asarray(result, dtype=np.float64)[:, 1:])
     _check_finite(matrix, names, rows)
-    return matrix, names, _learned(result.model_spec)
+    owners = [part.term for part in result.model_spec.structure for _ in part.columns]
+    removed = tuple(name for name, term in zip(names, owners[1:], strict=True) if term in parsed.removed)
+    return Evaluated(matrix, names, removed, _learned(result.model_spec))
 
 
 def _learned(spec: ModelSpec) -> State:

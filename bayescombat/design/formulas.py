@@ -3,13 +3,13 @@
 import ast
 import keyword
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import formulaic
 import numpy as np
-from formulaic.parser.types import Factor
+from formulaic.parser.types import Factor, Term
 from formulaic.transforms import TRANSFORMS
 
 from bayescombat.columns import text_label
@@ -37,6 +37,8 @@ class ParsedFormula:
         Name of every column read, by its name within `terms`.
     grouping : frozenset of str
         Columns read inside ``C()``, whose numbers are names of groups.
+    removed : frozenset of formulaic terms
+        The terms that come from the formula of what is to be removed.
 
     Examples
     --------
@@ -48,6 +50,7 @@ class ParsedFormula:
     terms: formulaic.SimpleFormula
     columns: dict[str, str]
     grouping: frozenset[str]
+    removed: frozenset[Term] = frozenset()
 
     def readable(self, text: str) -> str:
         """Return a text with the columns named as the table names them."""
@@ -110,13 +113,15 @@ def formula_text(covariates: str | Sequence[object] | None) -> str:
     return " + ".join(f"`{name}`" for name in names)
 
 
-def parse(formula: str) -> ParsedFormula:
-    """Parse the text of a right-hand side.
+def parse(formula: str, remove: str = "") -> ParsedFormula:
+    """Parse the text of a right-hand side, and of a second one beside it.
 
     Parameters
     ----------
     formula : str
         As returned by `formula_text`. Names that Python could not read stand in backticks.
+    remove : str
+        Likewise: what is modelled jointly and taken out.
 
     Returns
     -------
@@ -125,14 +130,44 @@ def parse(formula: str) -> ParsedFormula:
     Raises
     ------
     DataError
-        If the formula cannot be parsed, has a response or several parts, or uses unknown functions.
+        If a formula cannot be parsed, has a response or several parts, or uses unknown functions; or if a term
+        stands in both.
 
     Examples
     --------
     >>> list(parse("bs(age, df=4):sex").columns)
     ['age', 'sex']
     """
-    aliases = _aliases(formula)
+    aliases = _aliases(f"{formula} + {remove}")
+    intercept = list(formulaic.Formula("1"))
+    kept, removed = ([term for term in _terms(text, aliases) if term not in intercept] for text in (formula, remove))
+    terms = formulaic.SimpleFormula([*intercept, *kept, *removed])
+    columns, grouping = _columns(terms, aliases, f"{formula} + {remove}" if remove else formula)
+    parsed = ParsedFormula(terms, columns, grouping, frozenset(removed))
+    both = [parsed.readable(str(term)) for term in removed if term in kept]
+    if both:
+        raise DataError(
+            f"Expected covariates either to be preserved or to be removed, found {listing(both)} in both formulas. "
+            "Name each in covariates or in remove."
+        )
+    return parsed
+
+
+def _columns(
+    terms: formulaic.SimpleFormula, aliases: Mapping[str, str], text: str
+) -> tuple[dict[str, str], frozenset[str]]:
+    """Return the columns that terms read, by their names there, and those that are made into groups."""
+    original = {alias: name for name, alias in aliases.items()}
+    columns: dict[str, str] = {}
+    grouping = set()
+    for factor in (factor for term in terms for factor in term.factors):
+        names, groups = _read_by(factor, text)
+        columns |= {name: original.get(name, name) for name in names}
+        grouping |= {columns[name] for name in names if groups}
+    return columns, frozenset(grouping)
+
+
+def _terms(formula: str, aliases: Mapping[str, str]) -> formulaic.SimpleFormula:
     plain = QUOTED.sub(lambda match: aliases[match[1]], formula)
     try:
         parsed = formulaic.Formula(plain)
@@ -146,16 +181,7 @@ def parse(formula: str) -> ParsedFormula:
             f"Expected one right-hand side such as 'age + sex', found {formula!r}. "
             "Leave out the response and '|': the features are named apart, the batch is added by itself."
         )
-    intercept = formulaic.Formula("1")
-    terms = formulaic.SimpleFormula([*intercept, *(term for term in parsed if term not in list(intercept))])
-    original = {alias: name for name, alias in aliases.items()}
-    columns: dict[str, str] = {}
-    grouping = set()
-    for factor in (factor for term in terms for factor in term.factors):
-        names, groups = _read_by(factor, formula)
-        columns |= {name: original.get(name, name) for name in names}
-        grouping |= {columns[name] for name in names if groups}
-    return ParsedFormula(terms, columns, frozenset(grouping))
+    return parsed
 
 
 def _read_by(factor: Factor, formula: str) -> tuple[list[str], bool]:

@@ -25,7 +25,7 @@ from bayescombat.storage import read_text, write_text
 
 __all__ = ["DesignSpec"]
 
-# Version 1 knew no smooths.
+# Version 1 knew neither smooths nor anything to remove, and reads the same otherwise.
 FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)
 TRANSFORMS = ("log", None)
@@ -59,6 +59,10 @@ class DesignSpec:
         Name of the column of subjects, where their repeated scans are modelled.
     smooths : tuple of Smooth
         Penalised splines, whose columns follow those of the formula.
+    remove : str
+        Right-hand side of what is modelled beside `formula` and taken out, "" where nothing is.
+    removed : tuple of str
+        Those of `covariates` that come from `remove`.
 
     Examples
     --------
@@ -79,6 +83,13 @@ class DesignSpec:
     transform: str | None = None
     subject: str | None = None
     smooths: tuple[Smooth, ...] = ()
+    remove: str = ""
+    removed: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Which design columns are preserved, (covariate,)."""
+        return np.array([name not in self.removed for name in self.covariates], dtype=bool)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -110,6 +121,7 @@ class DesignSpec:
         transform: str | None = None,
         subject: str | None = None,
         smooth: Mapping[str, int] | None = None,
+        remove: str | Sequence[object] | None = None,
     ) -> Self:
         """Learn a design from a table.
 
@@ -134,15 +146,17 @@ class DesignSpec:
             Name of the column of subjects, which the table need not have.
         smooth : mapping of str to int, optional
             Numeric columns and how many basis functions the penalised spline of each has, at least five.
+        remove : str, sequence of column names, or None
+            Covariates too, but taken out of the harmonized values.
 
         Raises
         ------
         BayesCombatError
             If `transform` is unknown.
         DataError
-            If a column is missing or has two roles, if the formula cannot be evaluated, gives values that
-            are not finite, or gives rows that depend on which other rows are there; or if a smooth column holds
-            labels or one value, stands in the formula as itself, or has too small a basis.
+            If a column is missing or has two roles, if a formula cannot be evaluated, gives values that
+            are not finite, or gives rows that depend on which other rows are there; if the formulas share a term; or
+            if a smooth column holds labels or one value, stands in a formula as itself, or has too small a basis.
 
         Examples
         --------
@@ -154,8 +168,8 @@ class DesignSpec:
                [50.,  1.]])
         """
         check_choice("transform", transform, TRANSFORMS)
-        text = formula_text(formula)
-        parsed = parse(text)
+        text, removal = formula_text(formula), formula_text(remove)
+        parsed = parse(text, removal)
         sizes = smooth_sizes(smooth)
         check_apart(parsed, sizes)
         names = dict.fromkeys([*parsed.columns.values(), *sizes])
@@ -164,12 +178,13 @@ class DesignSpec:
         table = _sources(table, names)
         columns = tuple(Column.learn(table[name], grouping=name in parsed.grouping) for name in names)
         values = {column.name: column.values(table[column.name]) for column in columns}
-        matrix, covariates, state = evaluate(values, parsed, State(transforms={}, levels={}), table.index)
+        matrix, covariates, removed, state = evaluate(values, parsed, State(transforms={}, levels={}), table.index)
         kinds = {column.name: column for column in columns}
         smooths = tuple(Smooth.learn(kinds[name], values[name], size) for name, size in sizes.items())
         covariates = (*covariates, *(name for smooth in smooths for name in smooth.names))
         _check_columns(covariates, {parsed.readable(name): known for name, known in state["levels"].items()})
-        spec = cls(variables, chosen, text, covariates, columns, write_state(state), transform, subject, smooths)
+        learned = (text, covariates, columns, write_state(state), transform, subject, smooths, removal, removed)
+        spec = cls(variables, chosen, *learned)
         matrix = _beside(matrix, smooths, values)
         spec._check_replay(table, matrix)
         return spec
@@ -195,10 +210,10 @@ class DesignSpec:
         UnseenLevelError
             If a categorical column has a level that was not there when the design was learned.
         """
-        parsed = parse(self.formula)
+        parsed = parse(self.formula, self.remove)
         table = _sources(table, self.sources)
         values = {column.name: column.values(table[column.name]) for column in self.columns}
-        matrix, names, state = evaluate(values, parsed, read_state(self.state), table.index)
+        matrix, names, _, state = evaluate(values, parsed, read_state(self.state), table.index)
         expected = self.covariates[: len(self.covariates) - sum(len(smooth.names) for smooth in self.smooths)]
         if names != expected:
             raise DataError(
@@ -286,10 +301,12 @@ class DesignSpec:
                 transform=content["transform"],
                 subject=content.get("subject"),
                 smooths=tuple(map(Smooth.read, content.get("smooths", []))),
+                remove=content.get("remove", ""),
+                removed=_texts(content.get("removed", [])),
             )
             check_roles(spec.batch, spec.features, spec.sources, spec.subject)
-            read = {*parse(spec.formula).columns.values(), *(smooth.column for smooth in spec.smooths)}
-            lacking = read - set(spec.sources)
+            read = {*parse(spec.formula, spec.remove).columns.values(), *(smooth.column for smooth in spec.smooths)}
+            lacking = (read - set(spec.sources)) | (set(spec.removed) - set(spec.covariates))
             if lacking or set(read_state(spec.state)) != set(State.__annotations__):
                 raise ValueError(f"nothing of {listing(lacking) or 'what was learned'}")
             return spec

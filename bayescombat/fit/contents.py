@@ -11,8 +11,10 @@ import xarray as xr
 
 from bayescombat.errors import DataError
 from bayescombat.fit.effects import effect_dataset, fitted_moments, places
+from bayescombat.fit.joining import Asked
 from bayescombat.fit.layout import Layout
 from bayescombat.fit.trees import study_of
+from bayescombat.hidden import HiddenFactors
 from bayescombat.moments import Moments
 from bayescombat.storage import write_tree
 from bayescombat.study import Study
@@ -76,6 +78,19 @@ class Contents:
         if "factors" not in self.tree:
             return np.zeros((len(self.layout.features), 0))
         return np.asarray(self.tree["factors"]["loadings"].values)
+
+    @property
+    def asked(self) -> Asked:
+        """What was asked to be done to residuals across features."""
+        return Asked.again(self.tree.attrs)
+
+    @property
+    def hidden(self) -> HiddenFactors | None:
+        """The factors that are taken out of harmonized residuals, if any are."""
+        if "hidden_factors" not in self.tree:
+            return None
+        group = self.tree["hidden_factors"]
+        return HiddenFactors(np.asarray(group["loadings"].values), np.asarray(group["unit"].values))
 
     @property
     def study(self) -> Study:
@@ -192,11 +207,22 @@ class Contents:
             Whether the file holds the fitted rows. Without them it holds parameters and moments, and harmonizes rows
             that it is given.
         moments : bool
-            Whether the file holds the moments, which `update` and `adopt` need. Mind what they tell of a site of few
+            Whether the file holds the moments, which `update` and `adopt` need, and every use of a fit with
+            ``covariance``. Mind what they tell of a site of few
             scans: see `Moments.save`. Without them the parameters still tell something: from empirical-Bayes
             estimates, whose shrinkage can be undone, follow the means of every batch, and of a batch of one scan its
             values.
+
+        Raises
+        ------
+        DataError
+            If a fit with ``covariance`` is to be saved without moments.
         """
+        if self.asked.share and not moments:
+            raise DataError(
+                "Expected moments=True for a fit with covariance, which is harmonized by what the moments say of every "
+                "batch, found moments=False. Save them, or fit without covariance."
+            )
         without = [] if data else ["observed_data", "constant_data"]
         without += [] if moments else ["moments"]
         tree = self.tree.filter(lambda node: node.name not in without)

@@ -61,6 +61,7 @@ def _affine(extension: Extension, moments: Moments) -> tuple[np.ndarray, np.ndar
     alpha, beta = parameters["alpha"].values, parameters["beta"].values
     gamma = parameters["gamma"].values[levels].sum(axis=1)
     ratio = 1 / parameters["delta"].values[levels].prod(axis=1)
-    predicted = ((moments.mean_x - layout.center) * beta).sum(axis=-1)
-    mean = alpha + predicted + ratio * (moments.mean_y - alpha - predicted - gamma)
-    return mean, beta * (1 - ratio)[..., None], ratio
+    offset, kept = moments.mean_x - layout.center, layout.spec.kept
+    predicted, preserved = ((some * beta).sum(axis=-1) for some in (offset, offset * kept))
+    mean = alpha + preserved + ratio * (moments.mean_y - alpha - predicted - gamma)
+    return mean, beta * (kept - ratio[..., None]), ratio

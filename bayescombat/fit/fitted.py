@@ -16,6 +16,7 @@ from bayescombat.fit.contents import Contents
 from bayescombat.fit.distance import distance_to_refit
 from bayescombat.fit.extension import Extension
 from bayescombat.fit.harmonization import Target, harmonized_dataset, harmonized_draws, target_cell
+from bayescombat.fit.joining import Joining
 from bayescombat.fit.trees import fitted_tree
 from bayescombat.moments import Moments, check_same_design, merge
 from bayescombat.study import Study
@@ -54,7 +55,7 @@ class Fit(Contents):
     @cached_property
     def harmonized(self) -> xr.Dataset:
         """The fitted rows, harmonized; see `harmonize`."""
-        return harmonized_dataset(self.parameters, self.layout, self.study, None, 0.9, self._learned)
+        return harmonized_dataset(self.parameters, self.layout, self.study, None, 0.9, *self._beside)
 
     def harmonize(
         self,
@@ -65,7 +66,10 @@ class Fit(Contents):
     ) -> xr.Dataset:
         r"""Harmonize rows.
 
-        .. math:: y^* = \alpha + x'\beta + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
+        .. math:: y^* = \alpha + x_k'\beta_k + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
+
+        where :math:`x_k` are the preserved covariates: those of the study's ``remove`` are taken out, and measured from
+        their average over the scans (of each feature, where cells are missing).
 
         Parameters
         ----------
@@ -75,9 +79,9 @@ class Fit(Contents):
             are ``batch`` and the names of features and covariates. Levels of several batch variables need not have
             been seen together.
         target : str, sequence of str, or mapping of str to str, optional
-            The batch t to harmonize to, whose rows stay as they are. By default the study's reference batch, or the
-            pooled average (:math:`\gamma_t = 0, \delta_t = 1`). With several batch variables, one label of each, in
-            their order or by their names.
+            The batch t to harmonize to, whose rows stay as they are but for what is removed. By default the study's
+            reference batch, or the pooled average (:math:`\gamma_t = 0, \delta_t = 1`). With several batch variables,
+            one label of each, in their order or by their names.
         probability : float
             Of the central interval from ``lower`` to ``upper``.
         unseen : {"error", "prior"}
@@ -123,7 +127,7 @@ class Fit(Contents):
         """
         study, cell = self._study(data), target_cell(target, self.layout)
         extension = self._extension(study, unseen)
-        return harmonized_dataset(extension.parameters, extension.layout, study, cell, probability, self._learned)
+        return harmonized_dataset(extension.parameters, extension.layout, study, cell, probability, *self._beside)
 
     def draws(
         self,
@@ -145,7 +149,8 @@ class Fit(Contents):
             As in `harmonize`.
         impute : bool
             Fill missing cells with draws from their posterior predictive on the harmonized scale, by the fit's seed:
-            what the scan may have had, given its covariates. Those of features that were set aside stay missing.
+            what the scan may have had, given its preserved covariates. Those of features that were set aside stay
+            missing.
         unseen : {"error", "prior"}
             As in `harmonize`.
 
@@ -181,7 +186,7 @@ class Fit(Contents):
         study, cell = self.study if data is None else self._study(data), target_cell(target, self.layout)
         extension = self._extension(study, unseen)
         seed = self._settings["seed"]
-        return harmonized_draws(extension.parameters, extension.layout, study, cell, n, seed, impute, self._learned)
+        return harmonized_draws(extension.parameters, extension.layout, study, cell, n, seed, impute, *self._beside)
 
     def update(self, data: pd.DataFrame | Study | Moments) -> "Fit":
         """Fit again with more scans, of known or of new batches, without the rows that were fitted before.
@@ -220,7 +225,8 @@ class Fit(Contents):
         Fit by empirical Bayes: 3 features, 3 batches, 35 scans
           Estimated: every fixed point stood still after at most ... passes.
         """
-        return Fit(fitted_tree(merge([self.moments, self._moments_of(data)]), again(self.tree.attrs)))
+        merged = merge([self.moments, self._moments_of(data)])
+        return Fit(fitted_tree(merged, again(self.tree.attrs), self.asked))
 
     def adopt(self, data: pd.DataFrame | Study | Moments) -> "Fit":
         """Add new batches to the fit, given the population that it knows, in about a second.
@@ -245,7 +251,7 @@ class Fit(Contents):
         DataError
             If there are scans of batches that the fit knows, or the new scans have another design or reference.
         BayesCombatError
-            If the features share factors, or scans of subjects are repeated.
+            If the features share factors, hidden factors are removed, or scans of subjects are repeated.
 
         Warns
         -----
@@ -278,6 +284,11 @@ class Fit(Contents):
                 "Expected scans that are independent given their batch, found a fit with subjects, whose new "
                 "intercepts adopt does not know. Use update."
             )
+        if self.hidden is not None:
+            raise BayesCombatError(
+                "Expected a fit that removes no factors, found one whose scales are of what factors leave, which adopt "
+                "cannot tell of a new batch alone. Use update."
+            )
         extension, new = self._extensible.adopted(moments)
         self._warn_of_constants(moments)
         tree = self.tree.copy()
@@ -292,8 +303,9 @@ class Fit(Contents):
         return Fit(tree)
 
     @property
-    def _learned(self) -> Moments | None:
-        return self.moments if "moments" in self.tree else None
+    def _beside(self) -> tuple[Joining | None, Moments | None]:
+        """What harmonization needs beside the parameters."""
+        return self._joining, self.moments if "moments" in self.tree else None
 
     @property
     def _settings(self) -> dict[str, Any]:
@@ -312,9 +324,28 @@ class Fit(Contents):
         fitted = {name: tuple(level for level in names[name] if [name, level] not in adopted) for name in names}
         return Extension(self.parameters, self.layout, Levels(fitted), self._settings, self.loadings)
 
+    @property
+    def _joining(self) -> Joining | None:
+        """What is done to residuals across features, if anything is."""
+        share = self.asked.share
+        if self.hidden is None and not share:
+            return None
+        if not share:
+            return Joining(self.hidden)
+        adopted = tuple(self.layout.levels.label(*pair) for pair in self._adopted)
+        seed = self._settings["seed"] if self.method == "nuts" else None
+        return Joining(self.hidden, share, self.moments, adopted, seed)
+
     def _extension(self, study: Study, unseen: Unseen) -> Extension:
         """Return the parameters with whatever batches of the study may be drawn from the prior."""
         check_choice("unseen", unseen, get_args(Unseen))
+        levels = self.layout.levels
+        unknown = np.array(study.batches, dtype=object)[(levels.known(study.batches) < 0).any(axis=1)]
+        if unseen == "prior" and self.asked.share and len(unknown):
+            raise BayesCombatError(
+                f"Expected batches whose covariance the fit has learned, found {listing(unknown)}: no population of "
+                "covariances is known that one could be drawn from. Adopt the batch, update, or fit without covariance."
+            )
         return self._extensible if unseen == "error" else self._extensible.with_unseen(study.batches)
 
     def _study(self, data: pd.DataFrame | Study) -> Study:

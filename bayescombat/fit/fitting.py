@@ -10,7 +10,9 @@ from bayescombat.estimation import Estimator, by_empirical_bayes, by_nuts
 from bayescombat.factors import SharedFactors
 from bayescombat.fit.contents import Method
 from bayescombat.fit.fitted import Fit
+from bayescombat.fit.joining import Asked
 from bayescombat.fit.trees import fitted_tree
+from bayescombat.hidden import Factors
 from bayescombat.moments import Moments, as_moments
 from bayescombat.priors import Priors
 from bayescombat.settings import Settings
@@ -36,6 +38,9 @@ def fit(
     mean_only: bool = False,
     compat: Compat | None = None,
     shared_factors: SharedFactors = 0,
+    factors: Factors = 0,
+    factors_despite_covariates: bool = False,
+    covariance: bool | float = False,
 ) -> Fit:
     r"""Fit the hierarchical ComBat model.
 
@@ -83,6 +88,15 @@ def fit(
         many as parallel analysis finds. With none, the features of a scan are independent given its batch: then what
         is said of averages over correlated features is too sure. For tables of some hundred features at most; moments
         must have been made with `cross`.
+    factors : int or "auto"
+        How many hidden factors of the residuals to *remove*, as ``remove`` of a study removes covariates; ``"auto"``
+        for as many as parallel analysis finds. Not to be mixed up with `shared_factors`, which leave values where they
+        are and say how sure one may be of them. Moments must have been made with `cross`.
+    factors_despite_covariates : bool
+        Remove factors even if they carry a preserved covariate.
+    covariance : bool or float
+        Harmonize how features vary together too, as CovBat does. True for the principal components that explain 95 %
+        of the variance, a number for another share. Moments must have been made with `cross`.
 
     Returns
     -------
@@ -96,7 +110,8 @@ def fit(
     DataError
         If there are too few batches, scans or varying features.
     BayesCombatError
-        If an argument is not one of those above, or belongs to the other method.
+        If an argument is not one of those above, or belongs to the other method; if factors to be removed carry a
+        preserved covariate.
 
     Warns
     -----
@@ -134,6 +149,24 @@ def fit(
     feature's own: how far the curve bends, root mean square over the range. By empirical Bayes it is that of the
     largest restricted likelihood, batches taken for equally noisy, and slopes are best linear predictions; by NUTS it
     is log-normal over the features. Smooths are refused with `compat`.
+    **Hidden factors** are taken out of a scan's harmonized residuals, each by its score over all observed features
+    (Bartlett's, of loadings by principal-axis factoring of the pooled correlation within batches). The model is fitted
+    to the moments that the scans have without them, so that a batch in which a factor varies more is not taken for one
+    of larger scale: then no combination of features tells the batches apart by it. The linear effects of preserved
+    covariates cannot be carried by a factor: residuals hold nothing of them, and their slopes stay, what a factor by
+    chance has of them included, which intervals do not know. What can be lost is all else that has a covariate's
+    pattern over the features: the curved part of its effect, differences between cases. So factors are refused if their
+    scores, read from the values with covariates left in, explain a tenth or more of the variance of a preserved design
+    column within batches, and its pattern over the features is like theirs beyond chance (5 %, over random signs of the
+    features). The test has no power below some ten features, nor for an effect without any linear part (the young and
+    the old alike against the middle): give the covariate a form that says so. Loadings are plugged in.
+
+    **Covariance** is harmonized after Chen et al. (2022), doi:10.1002/hbm.25688. By empirical Bayes it is their
+    algorithm, with ``compat="sva"`` to the digit of the R package ComBatFamily. By NUTS every draw that is used has its
+    own scales of the scores, drawn given the batch's sums of squares, so that what few scans tell of a covariance makes
+    intervals wider; locations are those of the draws' shifts. A batch of one scan keeps its scores. A reference batch
+    keeps its values, and its covariance is the target. Hidden factors go first. For both, mean and sd of harmonized
+    values are from at most 1,000 draws, as their bounds are, and there has to be one batch variable.
 
     With several batch variables :math:`\gamma_{iv}` is the sum and :math:`\delta_{iv}` the product over the levels that
     a scan has. They are fitted together, where Horng et al. (2022), doi:10.1038/s41598-022-08412-9, harmonize for one
@@ -157,8 +190,14 @@ def fit(
     )
     if method == "nuts":
         estimator = partial(by_nuts, priors=priors or Priors(), settings=settings, shared_factors=shared_factors)
-    moments = as_moments(data, cross=shared_factors != 0)
-    return Fit(fitted_tree(moments, estimator, data if isinstance(data, Study) else None))
+    if shared_factors != 0 and factors != 0:
+        raise BayesCombatError(
+            "Expected either shared_factors, which model what features share, or factors, which remove it, found both. "
+            "Leave one of them out."
+        )
+    asked = Asked.of(factors, factors_despite_covariates, covariance)
+    moments = as_moments(data, cross=shared_factors != 0 or asked.needs_cross)
+    return Fit(fitted_tree(moments, estimator, asked, data if isinstance(data, Study) else None))
 
 
 def load(path: str | os.PathLike[str]) -> Fit:

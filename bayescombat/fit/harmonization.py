@@ -7,12 +7,21 @@ from numbers import Real
 import numpy as np
 import xarray as xr
 
-from bayescombat.adjust import Draws, adjust, adjusted_draws
+from bayescombat.adjust import MOST_DRAWS_FOR_QUANTILES, Draws, adjust, adjusted_draws
 from bayescombat.batches import cell_parts, named_cell
 from bayescombat.columns import warn
-from bayescombat.errors import BayesCombatError, NegativeValueWarning, UnseenBatchError, listing, suggestion
+from bayescombat.errors import (
+    BayesCombatError,
+    FeatureWarning,
+    NegativeValueWarning,
+    UnseenBatchError,
+    listing,
+    suggestion,
+)
+from bayescombat.fit.joining import Joining
 from bayescombat.fit.layout import Layout
 from bayescombat.intercepts import Repeats
+from bayescombat.joint import jointly_adjusted, jointly_adjusted_draws
 from bayescombat.moments import Moments, Subjects
 from bayescombat.study import Study
 
@@ -27,6 +36,7 @@ def harmonized_dataset(
     study: Study,
     target: str | None,
     probability: float,
+    joining: Joining | None = None,
     learned: Moments | None = None,
 ) -> xr.Dataset:
     """Return ``mean, sd, lower, upper`` (obs, feature); ``mean`` alone where there is one draw.
@@ -43,16 +53,24 @@ def harmonized_dataset(
         Label of the cell to harmonize to, as `target_cell` returns it.
     probability : float
         Of the interval from lower to upper.
+    joining : Joining, optional
+        What is done to residuals across features.
     learned : Moments, optional
         What the fit learned from, and knows its subjects by.
     """
     if not isinstance(probability, Real) or not 0 < probability < 1:
         raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
     kept, levels = layout.modelled, _levels(layout, study)
-    draws = _draws(parameters, layout, target)
+    every = slice(None) if joining is None else _spaced(parameters)
+    draws = _draws(parameters, layout, target, every, joining)
     y = study.transformed if len(kept) == study.y.shape[1] else np.ascontiguousarray(study.transformed[:, kept])
-    draws = replace(draws, repeats=_repeats(parameters, layout, study, learned))
-    adjusted = adjust(draws, y, study.x, levels, probability)
+    if joining is None:
+        draws = replace(draws, repeats=_repeats(parameters, layout, study, learned))
+        adjusted = adjust(draws, y, study.x, levels, probability)
+    else:
+        _warn_of_unread(joining, y)
+        joint = joining.of(draws, _average(parameters, layout, joining), layout, every)
+        adjusted = jointly_adjusted(draws, joint, y, study.x, levels, probability)
     if not draws.log:
         _warn_of_negatives(y, adjusted.mean, np.array(study.features, dtype=object)[kept])
     still = (levels == draws.unmoved).all(axis=1) if draws.unmoved is not None else np.zeros(len(levels), dtype=bool)
@@ -80,6 +98,7 @@ def harmonized_draws(
     n: int,
     seed: int,
     impute: bool = False,
+    joining: Joining | None = None,
     learned: Moments | None = None,
 ) -> xr.DataArray:
     """Return one harmonized table (draw, obs, feature) for each of n evenly spaced draws.
@@ -91,11 +110,17 @@ def harmonized_draws(
         raise BayesCombatError(f"Expected n between 1 and the fit's {total} draws, found {n!r}.")
     kept = layout.modelled
     every = np.linspace(0, total - 1, n).round().astype(int)
-    draws, levels = _draws(parameters, layout, target, every), _levels(layout, study)
+    draws, levels = _draws(parameters, layout, target, every, joining), _levels(layout, study)
     values = np.repeat(study.y[None], n, axis=0)
     y = np.ascontiguousarray(study.transformed[:, kept])
-    draws = replace(draws, repeats=_repeats(parameters, layout, study, learned, every, seed))
-    found = adjusted_draws(draws, y, study.x, levels, np.random.default_rng(seed) if impute else None)
+    rng = np.random.default_rng(seed) if impute else None
+    if joining is None:
+        draws = replace(draws, repeats=_repeats(parameters, layout, study, learned, every, seed))
+        found = adjusted_draws(draws, y, study.x, levels, rng)
+    else:
+        _warn_of_unread(joining, y)
+        joint = joining.of(draws, _average(parameters, layout, joining), layout, every)
+        found = jointly_adjusted_draws(draws, joint, y, study.x, levels, rng)
     if draws.unmoved is not None:
         still = (levels == draws.unmoved).all(axis=1)
         # What keeps its value keeps it to the last bit, logarithm or not.
@@ -108,6 +133,22 @@ def harmonized_draws(
         "target": target or layout.reference or "pooled",
     }
     return xr.DataArray(values, coords, ("draw", "obs", "feature"), "harmonized", attrs)
+
+
+def _spaced(parameters: xr.Dataset) -> np.ndarray:
+    """Return the numbers of at most a thousand evenly spaced draws, as quantiles are taken of."""
+    total = parameters.sizes.get("chain", 1) * parameters.sizes.get("draw", 1)
+    return np.arange(0, total, -(-total // MOST_DRAWS_FOR_QUANTILES))
+
+
+def _warn_of_unread(joining: Joining, y: np.ndarray) -> None:
+    if joining.hidden is not None and joining.hidden.unread(y).any():
+        warn(
+            f"Too few features observed in {int(joining.hidden.unread(y).sum())} scans to tell what their hidden "
+            f"factors are (fewer than {joining.hidden.axes.fewest}): there nothing of them is removed. Drop these "
+            "scans, or do not lean on them.",
+            FeatureWarning,
+        )
 
 
 def _levels(layout: Layout, study: Study) -> np.ndarray:
@@ -126,20 +167,34 @@ def _coords(study: Study, kept: np.ndarray) -> dict[str, object]:
 
 
 def _draws(
-    parameters: xr.Dataset, layout: Layout, target: str | None, every: np.ndarray | slice = slice(None)
+    parameters: xr.Dataset,
+    layout: Layout,
+    target: str | None,
+    every: np.ndarray | slice,
+    joining: Joining | None,
 ) -> Draws:
     """Return the parameters as arrays with one draw axis."""
+    kept = layout.spec.kept
+    removing = not kept.all() or (joining is not None and joining.hidden is not None)
+    still = None if removing else target or layout.reference
     at, unmoved = (
-        None if cell is None else tuple(layout.levels.positions([cell])[0].tolist())
-        for cell in (target, target or layout.reference)
+        None if cell is None else tuple(layout.levels.positions([cell])[0].tolist()) for cell in (target, still)
     )
     names = ("alpha", "beta", "gamma", "delta", "sigma")
     alpha, beta, gamma, delta, sigma = (_stacked(parameters, name, every) for name in names)
-    common = np.median(layout.center, axis=0)
+    common, standing = np.median(layout.center, axis=0), np.zeros_like(alpha)
     if len(layout.center) > 1:
         # With missing cells each feature has an average of its own: measure them all from one.
-        alpha = alpha + ((common - layout.center) * beta).sum(axis=-1)
-    return Draws(alpha, beta, gamma, delta, sigma, common, at, unmoved, layout.spec.transform == "log")
+        from_own = (common - layout.center) * beta
+        alpha, standing = alpha + from_own.sum(axis=-1), -from_own[..., ~kept].sum(axis=-1)
+    log = layout.spec.transform == "log"
+    return Draws(alpha, beta, gamma, delta, sigma, common, kept, standing, at, unmoved, log)
+
+
+def _average(parameters: xr.Dataset, layout: Layout, joining: Joining) -> Draws:
+    """Return the posterior means, as a single draw."""
+    leading = [dim for dim in ("chain", "draw") if dim in parameters.dims]
+    return _draws(parameters.mean(leading), layout, None, slice(None), joining)
 
 
 def _stacked(parameters: xr.Dataset, name: str, every: np.ndarray | slice) -> np.ndarray:

@@ -7,7 +7,9 @@ import xarray as xr
 
 from bayescombat.errors import DataError
 from bayescombat.estimation import Estimator
+from bayescombat.fit.joining import Asked, check_covariance, hidden_group
 from bayescombat.fit.layout import Layout
+from bayescombat.hidden import without_factors
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments
 from bayescombat.storage import versions
@@ -16,15 +18,20 @@ from bayescombat.study import Study
 __all__ = ["fitted_tree", "study_of"]
 
 
-def fitted_tree(moments: Moments, estimator: Estimator, study: Study | None = None) -> xr.DataTree:
+def fitted_tree(moments: Moments, estimator: Estimator, asked: Asked, study: Study | None = None) -> xr.DataTree:
     """Return the tree of a fit to moments, with the rows of the study if there is one."""
     kept = estimable(moments)
-    tree = estimator(kept)
+    if asked.share:
+        check_covariance(kept)
+    cleaned, hidden = without_factors(kept, asked.factors, asked.despite_covariates)
+    tree = estimator(cleaned)
+    if hidden is not None:
+        tree["hidden_factors"] = hidden_group(hidden, kept.features)
     tree["moments"] = xr.DataTree(moments.to_dataset())
     tree["layout"] = xr.DataTree(Layout.of(moments, kept).to_dataset())
     if study is not None:
         tree["observed_data"], tree["constant_data"] = _rows(study)
-    tree.attrs |= {"formula": moments.spec.formula, "versions": json.dumps(versions())}
+    tree.attrs |= {"formula": moments.spec.formula, "versions": json.dumps(versions())} | asked.attrs
     return tree
 
 

@@ -19,9 +19,10 @@ def table_of_arrays(
     covariates: Any,
     features: Sequence[object] | None,
     obs: Any,
+    remove: Any = None,
     subject: Any = None,
-) -> tuple[pd.DataFrame, list[str], list[str], list[str], list[str]]:
-    """Return arrays as one table, and the names of its batch, covariate, feature and subject columns.
+) -> tuple[pd.DataFrame, list[str], tuple[list[str], list[str]], list[str], list[str]]:
+    """Return arrays as one table, and the names of its batch, covariate (kept, removed), feature and subject columns.
 
     The parameters are those of `Study.from_arrays`, which names the errors.
 
@@ -34,11 +35,14 @@ def table_of_arrays(
     """
     values = _features(y, features)
     labels = _batches(batch)
-    columns = _covariates(covariates)
+    kept, removed = _covariates(covariates, "covariate"), _covariates(remove, "removed")
+    _check_names([*kept, *removed], "covariate")
+    columns = kept | removed
     people = {} if subject is None else _subjects(subject)
     several = isinstance(batch, pd.DataFrame | Mapping)
     parts = {f"batch[{name!r}]" if several else "batch": column for name, column in labels.items()}
-    parts |= {f"covariates[{name!r}]": column for name, column in columns.items()}
+    parts |= {f"covariates[{name!r}]": column for name, column in kept.items()}
+    parts |= {f"remove[{name!r}]": column for name, column in removed.items()}
     parts |= {f"subject[{name!r}]": column for name, column in people.items()}
     for name, part in parts.items():
         if len(part) != len(values):
@@ -46,8 +50,8 @@ def table_of_arrays(
                 f"Expected one row per scan in every array: y has {len(values)}, {name} has {len(part)}. "
                 "Give rows for the same scans, in the same order."
             )
-    indexed = {"y": y, "batch": batch, "covariates": covariates, "subject": subject}
-    for role, given in (("batch", batch), ("covariates", covariates)):
+    indexed = {"y": y, "batch": batch, "covariates": covariates, "remove": remove, "subject": subject}
+    for role, given in list(indexed.items())[1:4]:
         if isinstance(given, Mapping):
             indexed |= {f"{role}[{name!r}]": column for name, column in given.items()}
     _check_indexes({name: part.index for name, part in indexed.items() if isinstance(part, pd.Series | pd.DataFrame)})
@@ -61,7 +65,7 @@ def table_of_arrays(
     table = pd.concat([values, *others], axis=1)
     table.columns = pd.Index([*values.columns, *columns, *labels, *people], dtype=object)
     table = as_table(table.set_axis(rows, axis=0))
-    return table, list(labels), list(columns), list(values.columns), list(people)
+    return table, list(labels), (list(kept), list(removed)), list(values.columns), list(people)
 
 
 def _features(y: Any, features: Sequence[object] | None) -> pd.DataFrame:
@@ -133,9 +137,9 @@ def _check_names(names: Sequence[str], role: str) -> None:
         raise DataError(f"Expected every {role} once, found {listing(doubled)} again. Rename or drop it.")
 
 
-def _covariates(covariates: Any) -> dict[str, pd.Series]:
-    """Return the covariates as columns by name."""
-    columns = [(text_label(name), column) for name, column in _named(covariates)]
+def _covariates(covariates: Any, prefix: str) -> dict[str, pd.Series]:
+    """Return the covariates as columns by name; those of an array are named by the prefix and a number."""
+    columns = [(text_label(name), column) for name, column in _named(covariates, prefix)]
     other = [name for name, column in columns if np.ndim(column) != 1]
     if other:
         raise DataError(f"Expected one dimension in every covariate, found others in {listing(other)}. Split them.")
@@ -150,13 +154,13 @@ def _covariates(covariates: Any) -> dict[str, pd.Series]:
     return series
 
 
-def _named(covariates: Any) -> Iterable[tuple[Hashable, Any]]:
+def _named(covariates: Any, prefix: str) -> Iterable[tuple[Hashable, Any]]:
     if covariates is None:
         return []
     if isinstance(covariates, pd.DataFrame | Mapping):
         return covariates.items()
     if np.ndim(covariates) == 2:
-        return ((f"covariate_{k}", column) for k, column in enumerate(np.asarray(covariates).T))
+        return ((f"{prefix}_{k}", column) for k, column in enumerate(np.asarray(covariates).T))
     raise DataError(
         "Expected covariates as a DataFrame, a mapping of names to columns, or an array of scans × "
         f"covariates, found {type(covariates).__name__} of {np.ndim(covariates)} dimensions. "

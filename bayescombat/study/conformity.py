@@ -16,7 +16,7 @@ def check_conformity(found: DesignSpec, expected: DesignSpec) -> None:
     expected : DesignSpec
         The design that it should have.
     """
-    names = {"features": "features", "covariates": "covariates"}
+    names = {"features": "features", "covariates": "covariates", "removed": "covariates to be removed"}
     if max(len(found.batch), len(expected.batch)) > 1:
         names["batch"] = "batch variables"
     for field, meaning in names.items():

@@ -108,6 +108,7 @@ class Study:
         batch: str | Sequence[str],
         covariates: str | Sequence[str] | None = None,
         features: str | Iterable[str] | None = None,
+        remove: str | Sequence[str] | None = None,
         reference: Reference | None = None,
         subject: str | None = None,
         transform: str | None = None,
@@ -128,6 +129,12 @@ class Study:
         features : str or iterable of str, optional
             Columns to harmonize: names; or one text, a regular expression to search for in the names; or
             None for every column of numbers that has no other role. Cells may be missing.
+        remove : str or sequence of str, optional
+            What is to go: covariates like the others, modelled jointly with them, whose effects are taken out of the
+            harmonized values (Wachinger et al. 2021, doi:10.1016/j.media.2020.101879). All scans then stand at the
+            average of what is removed; rows of a reference batch keep their batch effect and lose that of these
+            covariates. What both formulas explain goes to neither in particular: its effect is split as in any
+            regression.
         reference : str, sequence of str, or mapping, optional
             Batch to harmonize to; by default the pooled average. With several batch columns one label of each, in
             their order or by their names; no scan need have all of them.
@@ -174,11 +181,12 @@ class Study:
         others = [] if subject is None else [text_label(subject)]
         require(table, variables, "batch column")
         require(table, others, "subject column")
-        sizes = smooth_sizes(smooth)
+        sizes, removal = smooth_sizes(smooth), formula_text(remove)
         require(table, sizes, "smooth column")
         check_variety(table, sizes)
-        names = chosen_features(table, features, [*variables, *parse(formula).columns.values(), *sizes, *others])
-        study = cls._learn(table, variables, formula, names, reference, transform, sizes, *others)
+        taken = [*variables, *parse(formula, removal).columns.values(), *sizes, *others]
+        names = chosen_features(table, features, taken)
+        study = cls._learn(table, variables, (formula, removal), names, reference, transform, sizes, *others)
         if features is None:
             warn_of_codes(study.y, names)
         return study
@@ -192,6 +200,7 @@ class Study:
         covariates: Any = None,
         features: Sequence[str] | None = None,
         obs: Any = None,
+        remove: Any = None,
         reference: Reference | None = None,
         subject: Any = None,
         transform: str | None = None,
@@ -212,6 +221,8 @@ class Study:
             Names of the features; by default ``feature_0`` and so on.
         obs : array-like, (obs,), optional
             Unique labels of the scans; by default those of y, or 0, 1, ...
+        remove : pandas.DataFrame, mapping, or array-like of (obs, covariate), optional
+            Covariates to be removed, given as `covariates` are; an array has ``removed_0`` and so on.
         reference : str, sequence of str, or mapping, optional
             Batch to harmonize to, as in `Study.from_dataframe`; by default the pooled average.
         subject : array-like, (obs,), optional
@@ -237,8 +248,9 @@ class Study:
         >>> study.batches, study.codes, study.features
         (('a', 'b'), array([1, 1, 0, 0]), ('feature_0',))
         """
-        table, variables, columns, names, others = table_of_arrays(y, batch, covariates, features, obs, subject)
-        return cls._learn(table, variables, formula_text(columns), names, reference, transform, None, *others)
+        table, variables, columns, names, others = table_of_arrays(y, batch, covariates, features, obs, remove, subject)
+        kept, removed = (formula_text(part) for part in columns)
+        return cls._learn(table, variables, (kept, removed), names, reference, transform, None, *others)
 
     @classmethod
     def from_design(cls, table: pd.DataFrame, design: DesignSpec, *, reference: Reference | None = None) -> Self:
@@ -317,7 +329,7 @@ class Study:
         cls,
         table: pd.DataFrame,
         variables: Sequence[str],
-        formula: str,
+        formulas: tuple[str, str],
         features: Sequence[str],
         reference: Reference | None,
         transform: str | None,
@@ -340,11 +352,12 @@ class Study:
         spec = DesignSpec.learn(
             table,
             batch=variables,
-            formula=formula,
+            formula=formulas[0],
             features=features,
             transform=transform,
             smooth=smooth,
             subject=subject,
+            remove=formulas[1],
         )
         y = measured(table, spec)
         warn_of_gaps(table, spec.sources, levels, batches, codes)

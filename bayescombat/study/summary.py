@@ -40,9 +40,10 @@ def summary(
         lines.append(f"{f'{missing:.1f}' if missing >= 0.05 else 'less than 0.1'} % of the cells missing")
     lines += _of_batches(codes, batches, spec.batch)
     of_smooths = {name for smooth in spec.smooths for name in smooth.names}
-    covariates = [name for name in spec.covariates if name not in of_smooths]
-    covariates += [smooth.label for smooth in spec.smooths]
-    lines.append(f"covariates: {listing(covariates, 10) or 'none'}")
+    preserved = [name for name in spec.covariates if name not in of_smooths and name not in spec.removed]
+    preserved += [smooth.label for smooth in spec.smooths]
+    lines.append(f"covariates: {listing(preserved, 10) or 'none'}")
+    lines += [f"removed: {listing(spec.removed, 10)}"] if spec.removed else []
     lines += [] if subjects is None else [f"{_count(len(set(subjects)), 'subject')} in {spec.subject!r}"]
     lines += [f"transform: {spec.transform}"] if spec.transform else []
     lines += [f"reference: {reference!r}"] if reference is not None else []
