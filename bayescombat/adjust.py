@@ -282,7 +282,7 @@ def _thinned(draws: Draws) -> Draws:
     """Return at most a thousand evenly spaced draws."""
     every = slice(None, None, _step(len(draws.alpha)))
     assert draws.repeats is not None
-    names = ("alpha", "beta", "gamma", "delta", "sigma")
+    names = ("alpha", "beta", "gamma", "delta", "sigma", "standing")
     return replace(draws, **{name: getattr(draws, name)[every] for name in names}, repeats=draws.repeats.draws(every))
 
 

@@ -560,12 +560,6 @@ def test_row_16_one_scan_per_subject_is_refused_with_the_reason() -> None:
         study_of(table, subject="subject")
 
 
-def test_row_16_repeated_scans_are_not_modelled_yet() -> None:
-    table = scans().assign(subject=np.arange(12) // 2)
-    with pytest.raises(DataError, match="12 scans of 6 subjects in 'subject'. Repeated scans are not modelled yet"):
-        study_of(table, subject="subject")
-
-
 @pytest.mark.parametrize("missing", MISSING)
 def test_row_10_missing_subject(missing: object) -> None:
     table = with_cell("scan-4", "note", missing)

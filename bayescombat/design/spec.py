@@ -6,7 +6,6 @@ like) is kept as text, so that a design from a file gives the same bits as the o
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bayescombat.columns import as_table, require
+from bayescombat.design.checks import check_columns, check_replay
 from bayescombat.design.covariates import Column
 from bayescombat.design.evaluation import State, evaluate, read_state, warn_of_extrapolation, write_state
 from bayescombat.design.formulas import formula_text, parse
@@ -29,8 +29,6 @@ __all__ = ["DesignSpec"]
 FORMAT_VERSION = 2
 READABLE = (1, FORMAT_VERSION)
 TRANSFORMS = ("log", None)
-# How far a design row may move, relative to its column, when it is computed without the other rows.
-REPLAY_TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True)
@@ -182,11 +180,11 @@ class DesignSpec:
         kinds = {column.name: column for column in columns}
         smooths = tuple(Smooth.learn(kinds[name], values[name], size) for name, size in sizes.items())
         covariates = (*covariates, *(name for smooth in smooths for name in smooth.names))
-        _check_columns(covariates, {parsed.readable(name): known for name, known in state["levels"].items()})
+        check_columns(covariates, {parsed.readable(name): known for name, known in state["levels"].items()})
         learned = (text, covariates, columns, write_state(state), transform, subject, smooths, removal, removed)
         spec = cls(variables, chosen, *learned)
         matrix = _beside(matrix, smooths, values)
-        spec._check_replay(table, matrix)
+        check_replay(spec.matrix, table, matrix, covariates)
         return spec
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
@@ -316,19 +314,6 @@ class DesignSpec:
                 f"one ({type(error).__name__}: {error}). Save it again with this version of bayescombat."
             ) from error
 
-    def _check_replay(self, table: pd.DataFrame, matrix: np.ndarray) -> None:
-        """Raise a DataError if a row's design depends on the other rows of the table."""
-        for row in {0, len(table) - 1}:
-            alone = self.matrix(table.iloc[[row]])[0]
-            moved = np.abs(alone - matrix[row]) > REPLAY_TOLERANCE * np.abs(matrix).max(axis=0)
-            if moved.any():
-                raise DataError(
-                    "Expected design columns that can be computed for one row alone, found "
-                    f"{listing(np.array(self.covariates)[moved])}, which change with the rows that are "
-                    "there. Use center(), scale(), poly() or a spline, which remember the table that they "
-                    "were learned on, or compute the column in the table first."
-                )
-
 
 def _sources(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     table = as_table(table)
@@ -340,22 +325,6 @@ def _texts(names: object) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"{names!r} is no list of names")
     return tuple(names)
-
-
-def _check_columns(names: Sequence[str], levels: Mapping[str, Sequence[object]]) -> None:
-    """Raise a DataError if a category has one level, or if two design columns have one name."""
-    single = [expression for expression, known in levels.items() if len(known) < 2]
-    if single:
-        raise DataError(
-            f"Expected at least two levels in every categorical covariate, found one in {listing(single)}. "
-            "Leave it out of the formula: it is the same for all scans."
-        )
-    doubled = [name for name, count in Counter(names).items() if count > 1]
-    if doubled:
-        raise DataError(
-            f"Expected every design column once, found {listing(doubled)} more than once. "
-            "Rename the columns of the table that lead to the same name."
-        )
 
 
 def _beside(matrix: np.ndarray, smooths: Sequence[Smooth], values: Mapping[str, Any]) -> np.ndarray:

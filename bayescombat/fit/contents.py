@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayescombat.batches import Levels
 from bayescombat.errors import DataError
 from bayescombat.fit.effects import effect_dataset, fitted_moments, places
-from bayescombat.fit.joining import Asked
+from bayescombat.fit.extension import Extension
+from bayescombat.fit.joining import Asked, Joining
 from bayescombat.fit.layout import Layout
 from bayescombat.fit.trees import study_of
 from bayescombat.hidden import HiddenFactors
@@ -102,6 +104,40 @@ class Contents:
             If the fit holds none.
         """
         return study_of(self.tree, self.layout)
+
+    @property
+    def _beside(self) -> tuple[Joining | None, Moments | None]:
+        """What harmonization needs beside the parameters."""
+        return self._joining, self.moments if "moments" in self.tree else None
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = json.loads(self.tree.attrs["settings"])
+        return settings
+
+    @property
+    def _adopted(self) -> list[list[str]]:
+        """Batch variable and level of what was adopted."""
+        pairs: list[list[str]] = json.loads(self.tree.attrs.get("adopted", "[]"))
+        return pairs
+
+    @property
+    def _extensible(self) -> Extension:
+        adopted, names = self._adopted, self.layout.levels.names
+        fitted = {name: tuple(level for level in names[name] if [name, level] not in adopted) for name in names}
+        return Extension(self.parameters, self.layout, Levels(fitted), self._settings, self.loadings)
+
+    @property
+    def _joining(self) -> Joining | None:
+        """What is done to residuals across features, if anything is."""
+        share = self.asked.share
+        if self.hidden is None and not share:
+            return None
+        if not share:
+            return Joining(self.hidden)
+        adopted = tuple(self.layout.levels.label(*pair) for pair in self._adopted)
+        seed = self._settings["seed"] if self.method == "nuts" else None
+        return Joining(self.hidden, share, self.moments, adopted, seed)
 
     def summary(self) -> pd.DataFrame:
         """Return a row for each batch: its scans, and the shifts and scales that were found.

@@ -2,13 +2,12 @@
 
 import json
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayescombat.batches import Levels
 from bayescombat.columns import warn
 from bayescombat.errors import BayesCombatError, DataError, FeatureWarning, check_choice, listing
 from bayescombat.estimation import again
@@ -16,7 +15,6 @@ from bayescombat.fit.contents import Contents
 from bayescombat.fit.distance import distance_to_refit
 from bayescombat.fit.extension import Extension
 from bayescombat.fit.harmonization import Target, harmonized_dataset, harmonized_draws, target_cell
-from bayescombat.fit.joining import Joining
 from bayescombat.fit.trees import fitted_tree
 from bayescombat.moments import Moments, check_same_design, merge
 from bayescombat.study import Study
@@ -301,40 +299,6 @@ class Fit(Contents):
         adopted = json.dumps([*self._adopted, *new])
         tree.attrs = dict(self.tree.attrs) | {"verdict": f"{self.verdict} {said}", "adopted": adopted}
         return Fit(tree)
-
-    @property
-    def _beside(self) -> tuple[Joining | None, Moments | None]:
-        """What harmonization needs beside the parameters."""
-        return self._joining, self.moments if "moments" in self.tree else None
-
-    @property
-    def _settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = json.loads(self.tree.attrs["settings"])
-        return settings
-
-    @property
-    def _adopted(self) -> list[list[str]]:
-        """Batch variable and level of what was adopted."""
-        pairs: list[list[str]] = json.loads(self.tree.attrs.get("adopted", "[]"))
-        return pairs
-
-    @property
-    def _extensible(self) -> Extension:
-        adopted, names = self._adopted, self.layout.levels.names
-        fitted = {name: tuple(level for level in names[name] if [name, level] not in adopted) for name in names}
-        return Extension(self.parameters, self.layout, Levels(fitted), self._settings, self.loadings)
-
-    @property
-    def _joining(self) -> Joining | None:
-        """What is done to residuals across features, if anything is."""
-        share = self.asked.share
-        if self.hidden is None and not share:
-            return None
-        if not share:
-            return Joining(self.hidden)
-        adopted = tuple(self.layout.levels.label(*pair) for pair in self._adopted)
-        seed = self._settings["seed"] if self.method == "nuts" else None
-        return Joining(self.hidden, share, self.moments, adopted, seed)
 
     def _extension(self, study: Study, unseen: Unseen) -> Extension:
         """Return the parameters with whatever batches of the study may be drawn from the prior."""

@@ -10,18 +10,15 @@ import pandas as pd
 from bayescombat.batches import Levels, named_cell
 from bayescombat.columns import as_table, require, text_label
 from bayescombat.design import DesignSpec, batch_names, check_variety, formula_text, parse, smooth_sizes
-from bayescombat.errors import DataError, listing
+from bayescombat.errors import DataError
 from bayescombat.study.arrays import table_of_arrays
 from bayescombat.study.conformity import check_conformity
-from bayescombat.study.overlap import warn_of_gaps
-from bayescombat.study.reading import batch_cells, check_repeated, measured, positions, subject_labels
-from bayescombat.study.reference import check_reference
+from bayescombat.study.learning import Reference, learned_parts
+from bayescombat.study.reading import batch_cells, measured, positions, subject_labels
 from bayescombat.study.selection import chosen_features, warn_of_codes
 from bayescombat.study.summary import summary
 
 __all__ = ["Study"]
-
-type Reference = str | Sequence[str] | Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -186,7 +183,18 @@ class Study:
         check_variety(table, sizes)
         taken = [*variables, *parse(formula, removal).columns.values(), *sizes, *others]
         names = chosen_features(table, features, taken)
-        study = cls._learn(table, variables, (formula, removal), names, reference, transform, sizes, *others)
+        parts = learned_parts(
+            table,
+            variables,
+            names,
+            reference,
+            formula=formula,
+            remove=removal,
+            smooth=sizes,
+            subject=others[0] if others else None,
+            transform=transform,
+        )
+        study = cls(*parts)
         if features is None:
             warn_of_codes(study.y, names)
         return study
@@ -250,7 +258,17 @@ class Study:
         """
         table, variables, columns, names, others = table_of_arrays(y, batch, covariates, features, obs, remove, subject)
         kept, removed = (formula_text(part) for part in columns)
-        return cls._learn(table, variables, (kept, removed), names, reference, transform, None, *others)
+        parts = learned_parts(
+            table,
+            variables,
+            names,
+            reference,
+            formula=kept,
+            remove=removed,
+            subject=others[0] if others else None,
+            transform=transform,
+        )
+        return cls(*parts)
 
     @classmethod
     def from_design(cls, table: pd.DataFrame, design: DesignSpec, *, reference: Reference | None = None) -> Self:
@@ -323,47 +341,6 @@ class Study:
         """
         check_conformity(self.spec, design)
         return replace(self, spec=design)
-
-    @classmethod
-    def _learn(
-        cls,
-        table: pd.DataFrame,
-        variables: Sequence[str],
-        formulas: tuple[str, str],
-        features: Sequence[str],
-        reference: Reference | None,
-        transform: str | None,
-        smooth: Mapping[str, int] | None = None,
-        subject: str | None = None,
-    ) -> Self:
-        cells = batch_cells(table, variables)
-        levels = Levels.of(variables, dict.fromkeys(cells))
-        batches = levels.sort(cells)
-        if len(batches) < 2:
-            raise DataError(
-                f"Expected at least two batches in {listing(variables)}, found one: {listing(batches)}. "
-                "Check the column; rows of one known batch are harmonized by a fit that knows it, and a site of a "
-                "federated study uses Study.from_design."
-            )
-        codes = positions(cells, batches)
-        name = None if reference is None else named_cell(reference, variables, "reference")
-        if name is not None:
-            check_reference(name, levels, batches, codes)
-        spec = DesignSpec.learn(
-            table,
-            batch=variables,
-            formula=formulas[0],
-            features=features,
-            transform=transform,
-            smooth=smooth,
-            subject=subject,
-            remove=formulas[1],
-        )
-        y = measured(table, spec)
-        warn_of_gaps(table, spec.sources, levels, batches, codes)
-        subjects = subject_labels(table, spec)
-        check_repeated(subjects, subject)
-        return cls(y, spec.matrix(table), codes, batches, table.index, spec, name, subjects)
 
     def __repr__(self) -> str:
         """Say how many scans, features and batches there are, and which covariates."""

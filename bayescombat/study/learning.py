@@ -1,0 +1,91 @@
+"""What a study of several batches is made of, its design learned from the same table."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bayescombat.batches import Levels, named_cell
+from bayescombat.design import DesignSpec
+from bayescombat.errors import DataError, listing
+from bayescombat.study.overlap import warn_of_gaps
+from bayescombat.study.reading import batch_cells, check_repeated, measured, positions, subject_labels
+from bayescombat.study.reference import check_reference
+
+__all__ = ["Parts", "Reference", "learned_parts"]
+
+type Reference = str | Sequence[str] | Mapping[str, str]
+
+
+class Parts(NamedTuple):
+    """The fields of a study, in their order."""
+
+    y: np.ndarray
+    x: np.ndarray
+    codes: np.ndarray
+    batches: tuple[str, ...]
+    obs: pd.Index
+    spec: DesignSpec
+    reference: str | None
+    subjects: np.ndarray | None
+
+
+def learned_parts(
+    table: pd.DataFrame,
+    variables: Sequence[str],
+    features: Sequence[str],
+    reference: Reference | None,
+    *,
+    formula: str,
+    remove: str,
+    transform: str | None,
+    subject: str | None,
+    smooth: Mapping[str, int] | None = None,
+) -> Parts:
+    """Return the study of a table, checked.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Rows are scans.
+    variables, features : sequence of str
+        Names of the batch columns and of the features.
+    reference : str, sequence of str, or mapping, optional
+        Batch to harmonize to.
+    formula, remove, transform, subject, smooth
+        As in `DesignSpec.learn`.
+
+    Raises
+    ------
+    DataError
+        If there is one batch, the reference is none of them, no subject has several scans, or columns cannot be used.
+    """
+    cells = batch_cells(table, variables)
+    levels = Levels.of(variables, dict.fromkeys(cells))
+    batches = levels.sort(cells)
+    if len(batches) < 2:
+        raise DataError(
+            f"Expected at least two batches in {listing(variables)}, found one: {listing(batches)}. "
+            "Check the column; rows of one known batch are harmonized by a fit that knows it, and a site of a "
+            "federated study uses Study.from_design."
+        )
+    codes = positions(cells, batches)
+    name = None if reference is None else named_cell(reference, variables, "reference")
+    if name is not None:
+        check_reference(name, levels, batches, codes)
+    spec = DesignSpec.learn(
+        table,
+        batch=variables,
+        formula=formula,
+        features=features,
+        transform=transform,
+        smooth=smooth,
+        subject=subject,
+        remove=remove,
+    )
+    y = measured(table, spec)
+    warn_of_gaps(table, spec.sources, levels, batches, codes)
+    subjects = subject_labels(table, spec)
+    check_repeated(subjects, subject)
+    return Parts(y, spec.matrix(table), codes, batches, table.index, spec, name, subjects)
