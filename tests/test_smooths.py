@@ -532,9 +532,9 @@ def test_smooths_are_nearer_to_the_truth_than_lines_and_unpenalised_splines() ->
 def test_harmonized_values_are_near_those_of_combat_gam_on_fcon1000(reference_data: Path) -> None:
     found = gam.measured("smooth")
     line = gam.measured("straight line")
-    # Two smoothers: how smooth a curve is, is told to within a criterion, and cross-validation in place of restricted
-    # likelihood moves the largest difference between other features by as much (0.21 sigma). The bounds are that
-    # difference and a half more; a straight line is beyond them all.
+    # Other splines (thin plates) and another criterion of smoothness (cross-validation). The criterion alone matters as
+    # much: by cross-validation other features differ most, by as much (0.21 sigma). The bound is half as much again,
+    # which a straight line is far beyond.
     assert found["correlation"] >= 0.997 and found["of_adjustments"] >= 0.99
     assert found["rms"] <= 0.03 and found["largest"] <= 0.32
     assert line["rms"] > 0.06 and line["largest"] > 0.6 and line["correlation"] < 0.995

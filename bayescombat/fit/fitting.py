@@ -123,7 +123,7 @@ def fit(
 
     Columns of `smooth` are penalised splines (Eilers and Marx 1996, doi:10.1214/ss/1038425655; as random effects: Wood
     2017, doi:10.1201/9781315370279), whose coefficients are normal with a standard deviation ``smooth_sd`` of every
-    feature's own: how far the curve bends, root mean square over the range. By empirical Bayes it is that of the largest
+    feature's own: how far the curve bends, root mean square over the range. By empirical Bayes it has the largest
     restricted likelihood, batches taken for equally noisy, and slopes are best linear predictions; by NUTS it is
     log-normal over the features. Smooths are refused with ``compat="sva"``.
 
