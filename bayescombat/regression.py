@@ -55,7 +55,7 @@ class LeastSquares:
         return np.asarray(np.sqrt(self.curves.ratios * self.curves.variance[:, None]))
 
     @property
-    def freedom(self) -> np.ndarray:
+    def residual_freedom(self) -> np.ndarray:
         """Degrees of freedom of the residual variance, (1 or feature,)."""
         if self.curves is not None:
             return self.curves.swept.freedom
@@ -68,7 +68,7 @@ class LeastSquares:
         """
         if self.curves is None:
             inverse = self.whitener @ self.whitener.swapaxes(1, 2)
-            return np.asarray(inverse * (self.ssr.sum(axis=0) / self.freedom**2)[:, None, None])
+            return np.asarray(inverse * (self.ssr.sum(axis=0) / self.residual_freedom**2)[:, None, None])
         if smooth is not None:
             return self.curves.mean_squares(smooth)
         return np.asarray(self.curves.covariance * self.curves.variance[:, None, None])

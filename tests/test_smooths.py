@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytensor
 import pytest
 import xarray as xr
+from pytensor.compile.mode import Mode
 from scipy import stats
 from scipy.interpolate import BSpline
 
@@ -271,6 +273,22 @@ def test_splines_of_a_formula_continue_too_with_a_warning(method: str, fits_of_o
 
 
 # ---------------------------------------------------------------- fits
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_chains_start_near_the_curves_of_restricted_likelihood(holes: bool) -> None:
+    study = study_of(table(holes))
+    model, fit = bc.build_model(study), least_squares(Moments.from_study(study))
+    beta = model.replace_rvs_by_values([model["beta"]])
+    interpreted = Mode(linker="py", optimizer=None)
+    evaluate = pytensor.function(model.value_vars, beta, mode=interpreted, on_unused_input="ignore")
+    point = model.initial_point()
+    (found,) = evaluate(*(point[variable.name] for variable in model.value_vars))
+    away = (study.x - study.x.mean(axis=0)) @ (found - fit.beta).T / SIGMA
+    assert (away.std(axis=0) < 0.2).all()
+    # So near that it is not the start of a straight line.
+    bent = study.x[:, 2:] @ found[:, 2:].T / SIGMA
+    assert (bent.std(axis=0)[::2] > 1).all()
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def _bounds(
     mine = [k for k, columns in enumerate(moments.spec.penalised) if np.isin(columns, positions).any()]
     squares = fit.mean_squares(mine[0] if mine else None)[:, positions[:, None], positions]
     sd = np.sqrt(np.maximum(((offset[..., None, :] @ squares)[..., 0, :] * offset).sum(axis=-1), 0))
-    reach = stats.t.ppf((1 + probability) / 2, fit.freedom) * sd
+    reach = stats.t.ppf((1 + probability) / 2, fit.residual_freedom) * sd
     return {"sd": sd, "lower": mean - reach, "upper": mean + reach}
 
 
