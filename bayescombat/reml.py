@@ -84,7 +84,7 @@ class Swept:
             products=(left + left.swapaxes(1, 2)) / 2,
             slopes=(root @ explained[..., None])[..., 0],
             cross=cross[:, bent] - (along.swapaxes(1, 2) @ cross[:, fixed, None])[..., 0],
-            squares=np.maximum(squares - (explained**2).sum(axis=1), LEAST_SHARE * squares),
+            squares=np.maximum(squares - (explained**2).sum(axis=1), LEAST_SHARE * squares + np.finfo(float).tiny),
             freedom=np.maximum(freedom - len(fixed), 1.0),
         )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import coverage, crossed, mixing, newcomers, speed, unseen
+from benchmarks import coverage, crossed, curves, mixing, newcomers, speed, unseen
 from benchmarks.tables import TABLES
 
 pytestmark = pytest.mark.slow
@@ -98,3 +98,25 @@ def test_an_adopted_site_comes_closer_to_the_full_fit_with_every_scan(left_out: 
 def test_adopt_says_how_far_the_full_fit_is(left_out: pd.DataFrame) -> None:
     found = left_out.loc["all"]
     assert 0.5 < found["said"] / found["nuts"] < 2, left_out
+
+
+@pytest.fixture(scope="module")
+def age_curves() -> pd.DataFrame:
+    return curves.table(replicates=20, nuts=5)
+
+
+@pytest.mark.parametrize("method", ["EB", "NUTS"])
+def test_smooths_are_nearer_to_the_truth_than_lines_and_unpenalised_splines(
+    age_curves: pd.DataFrame, method: str
+) -> None:
+    rmse = age_curves.loc["all", "rmse"]
+    assert rmse[f"{method}, smooth"] < 0.75 * rmse["EB, spline without penalty"]
+    assert rmse[f"{method}, smooth"] < 0.5 * rmse["EB, straight line"]
+
+
+@pytest.mark.parametrize("method", ["EB", "NUTS"])
+def test_bands_of_smooths_hold_the_truth(age_curves: pd.DataFrame, method: str) -> None:
+    coverage = age_curves["coverage"][f"{method}, smooth"]
+    assert 0.86 <= coverage["all"] <= 0.95
+    # Where a curve bends sharply the penalty takes off its corners.
+    assert coverage.min() >= 0.75

@@ -144,11 +144,13 @@ def fit(
     harmonization leaves as it is. For NUTS it is integrated out, log :math:`\tau_v` being normal over the features,
     and given every draw it is normal again. By empirical Bayes :math:`\tau_v` and :math:`\sigma_v` are those of
     restricted maximum likelihood, feature by feature. Subjects go with neither shared factors nor `Fit.adopt`.
+
     Columns of `smooth` are penalised splines (Eilers and Marx 1996, doi:10.1214/ss/1038425655; as random effects: Wood
     2017, doi:10.1201/9781315370279), whose coefficients are normal with a standard deviation ``smooth_sd`` of every
     feature's own: how far the curve bends, root mean square over the range. By empirical Bayes it is that of the
     largest restricted likelihood, batches taken for equally noisy, and slopes are best linear predictions; by NUTS it
     is log-normal over the features. Smooths are refused with `compat`.
+
     **Hidden factors** are taken out of a scan's harmonized residuals, each by its score over all observed features
     (Bartlett's, of loadings by principal-axis factoring of the pooled correlation within batches). The model is fitted
     to the moments that the scans have without them, so that a batch in which a factor varies more is not taken for one

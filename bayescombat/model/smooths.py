@@ -33,8 +33,7 @@ def with_smooths(population: Population, bends: Bends, priors: Priors, scale: np
         "smooth_sd_spread", spread_median, priors.smooth_sd_spread_log_sd, dims="smooth", initval=bends.spread
     )
     # A low guess, since a funnel opens where nothing bends.
-    low = np.exp(2 * (bends.log_sd - bends.width))[:, bends.owner]
-    share = low * bends.information / (1 + low * bends.information)
+    share = share_of_data(bends.information, np.exp(bends.log_sd - bends.width)[:, bends.owner])
     member = (bends.owner[:, None] == np.arange(len(bends.typical))).astype(float)
     log_sd = partly_centred(
         "smooth_sd_log",

@@ -189,7 +189,8 @@ class Moments:
     def of_batches(self, kept: Sequence[int]) -> Self:
         """Return the moments of the batches at some positions."""
         arrays: dict[str, Any] = {name: getattr(self, name)[kept] for name in self.held}
-        return replace(self, **arrays, batches=tuple(self.batches[i] for i in kept))
+        subjects = None if self.subjects is None else self.subjects.of_batches(kept)
+        return replace(self, **arrays, batches=tuple(self.batches[i] for i in kept), subjects=subjects)
 
     def to_dataset(self) -> xr.Dataset:
         """Return the moments as a labelled Dataset, dims batch, feature, covariate and covariate_other."""

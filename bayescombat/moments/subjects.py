@@ -100,8 +100,17 @@ class Subjects:
     def among(self, wanted: Iterable[str]) -> Self:
         """Return those subjects alone whose labels are wanted."""
         chosen = set(wanted)
-        known = np.array([label in chosen for label in self.labels], dtype=bool)
-        rows = known[self.subject]
+        return self._of_pairs(np.array([label in chosen for label in self.labels], dtype=bool)[self.subject])
+
+    def of_batches(self, kept: Sequence[int]) -> Self:
+        """Return the pairs of the batches at some positions, which are numbered anew."""
+        places = np.full(max((*self.batch, *kept)) + 1, -1)
+        places[list(kept)] = np.arange(len(kept))
+        found = self._of_pairs(places[self.batch] >= 0)
+        return replace(found, batch=places[found.batch])
+
+    def _of_pairs(self, rows: np.ndarray) -> Self:
+        known = np.isin(np.arange(len(self.labels)), self.subject[rows])
         arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in ("batch", *ARRAYS)}
         labels = tuple(label for label, mine in zip(self.labels, known, strict=True) if mine)
         return replace(self, labels=labels, subject=(np.cumsum(known) - 1)[self.subject[rows]], **arrays)
