@@ -1,15 +1,16 @@
 """Contents: a tree of parameters, read."""
 
+import json
 import os
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayescombat.errors import DataError
-from bayescombat.fit.joining import Asked
+from bayescombat.fit.joining import Asked, Joining
 from bayescombat.fit.layout import Layout
 from bayescombat.fit.trees import study_of
 from bayescombat.hidden import HiddenFactors
@@ -89,6 +90,29 @@ class Contents:
             return None
         group = self.tree["hidden_factors"]
         return HiddenFactors(np.asarray(group["loadings"].values), np.asarray(group["unit"].values))
+
+    @property
+    def _joining(self) -> Joining | None:
+        """What is done to residuals across features, if anything is."""
+        share = self.asked.share
+        if self.hidden is None and not share:
+            return None
+        if not share:
+            return Joining(self.hidden)
+        adopted = tuple(self.layout.levels.label(*pair) for pair in self._adopted)
+        seed = self._settings["seed"] if self.method == "nuts" else None
+        return Joining(self.hidden, share, self.moments, adopted, seed)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = json.loads(self.tree.attrs["settings"])
+        return settings
+
+    @property
+    def _adopted(self) -> list[list[str]]:
+        """Batch variable and level of what was adopted."""
+        pairs: list[list[str]] = json.loads(self.tree.attrs.get("adopted", "[]"))
+        return pairs
 
     @property
     def study(self) -> Study:

@@ -2,21 +2,20 @@
 
 import json
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from bayescombat.batches import Levels
-from bayescombat.columns import warn
-from bayescombat.errors import BayesCombatError, DataError, FeatureWarning, check_choice, listing
+from bayescombat.errors import BayesCombatError, DataError, check_choice, listing
 from bayescombat.estimation import again
 from bayescombat.fit.contents import Contents
 from bayescombat.fit.distance import distance_to_refit
-from bayescombat.fit.extension import Extension
+from bayescombat.fit.extension import Extension, warn_of_constants
 from bayescombat.fit.harmonization import Target, harmonized_dataset, harmonized_draws, target_cell
-from bayescombat.fit.joining import Joining
+from bayescombat.fit.joining import check_adoptable, check_drawable
 from bayescombat.fit.trees import fitted_tree
 from bayescombat.moments import Moments, check_same_design, merge
 from bayescombat.study import Study
@@ -279,13 +278,9 @@ class Fit(Contents):
                 "Expected a fit of independent features, found one whose features share factors, which adopt does not "
                 "know yet. Use update."
             )
-        if self.hidden is not None:
-            raise BayesCombatError(
-                "Expected a fit that removes no factors, found one whose scales are of what factors leave, which adopt "
-                "cannot tell of a new batch alone. Use update."
-            )
+        check_adoptable(self.hidden)
         extension, new = self._extensible.adopted(moments)
-        self._warn_of_constants(moments)
+        warn_of_constants(self.layout, moments)
         tree = self.tree.copy()
         group = "posterior" if self.method == "nuts" else "empirical_bayes"
         tree[group] = xr.DataTree(extension.parameters)
@@ -298,44 +293,16 @@ class Fit(Contents):
         return Fit(tree)
 
     @property
-    def _settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = json.loads(self.tree.attrs["settings"])
-        return settings
-
-    @property
-    def _adopted(self) -> list[list[str]]:
-        """Batch variable and level of what was adopted."""
-        pairs: list[list[str]] = json.loads(self.tree.attrs.get("adopted", "[]"))
-        return pairs
-
-    @property
     def _extensible(self) -> Extension:
         adopted, names = self._adopted, self.layout.levels.names
         fitted = {name: tuple(level for level in names[name] if [name, level] not in adopted) for name in names}
         return Extension(self.parameters, self.layout, Levels(fitted), self._settings, self.loadings)
 
-    @property
-    def _joining(self) -> Joining | None:
-        """What is done to residuals across features, if anything is."""
-        share = self.asked.share
-        if self.hidden is None and not share:
-            return None
-        if not share:
-            return Joining(self.hidden)
-        adopted = tuple(self.layout.levels.label(*pair) for pair in self._adopted)
-        seed = self._settings["seed"] if self.method == "nuts" else None
-        return Joining(self.hidden, share, self.moments, adopted, seed)
-
     def _extension(self, study: Study, unseen: Unseen) -> Extension:
         """Return the parameters with whatever batches of the study may be drawn from the prior."""
         check_choice("unseen", unseen, get_args(Unseen))
-        levels = self.layout.levels
-        unknown = np.array(study.batches, dtype=object)[(levels.known(study.batches) < 0).any(axis=1)]
-        if unseen == "prior" and self.asked.share and len(unknown):
-            raise BayesCombatError(
-                f"Expected batches whose covariance the fit has learned, found {listing(unknown)}: no population of "
-                "covariances is known that one could be drawn from. Adopt the batch, update, or fit without covariance."
-            )
+        if unseen == "prior":
+            check_drawable(self.asked, self.layout, study.batches)
         return self._extensible if unseen == "error" else self._extensible.with_unseen(study.batches)
 
     def _study(self, data: pd.DataFrame | Study) -> Study:
@@ -358,15 +325,4 @@ class Fit(Contents):
             raise DataError(
                 f"Expected rows of the fit's reference, which is {self.layout.reference or 'the pooled average'!r}, "
                 f"found the reference {reference!r}. Leave it out; harmonize(target={reference!r}) changes the target."
-            )
-
-    def _warn_of_constants(self, moments: Moments) -> None:
-        names = np.array(self.layout.features, dtype=object)
-        constant = moments.select(np.isin(moments.features, names)).constant_inside
-        if constant.any():
-            warn(
-                f"Constant in new batches of two or more scans: {listing(names[constant])}. Update would set these "
-                "features aside everywhere; adopted, their values there are shrunken towards the other batches'. "
-                "Leave these scans out, or do not use these features of them.",
-                FeatureWarning,
             )
