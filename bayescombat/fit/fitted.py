@@ -95,14 +95,16 @@ class Fit(Contents):
         xarray.Dataset
             ``mean, sd, lower, upper`` (obs, feature), in feature units; ``mean`` alone for empirical Bayes. ``mean``
             and ``sd`` are exact over all draws; the bounds are quantiles of at most 1,000 of them. Where the study
-            takes logarithms, all four are on the natural scale and from these draws; the estimate of empirical Bayes
-            is the exponential of the harmonized logarithm. Missing cells stay missing. Features that were set aside
+            takes logarithms all four are on the natural scale, and there and with ``factors`` or ``covariance`` all
+            are from these draws; the estimate of empirical Bayes is the exponential of the harmonized logarithm. Missing cells stay missing. Features that were set aside
             come back as they were, with ``sd`` zero, and are marked by the coordinate ``set_aside``.
 
         Raises
         ------
         UnseenBatchError
             If rows or target are of a batch that the fit does not know.
+        BayesCombatError
+            If such rows are to be drawn by ``unseen="prior"`` although covariance is harmonized.
         UnseenLevelError
             If rows have a level of a category that the fit does not know.
         DataError
@@ -112,6 +114,8 @@ class Fit(Contents):
         -----
         NegativeValueWarning
             If features that are positive in these rows become negative.
+        FeatureWarning
+            If too few features of a scan were observed to tell what its hidden factors are.
         ExtrapolationWarning
             If a covariate lies outside the range that a spline was learned on.
 
@@ -166,7 +170,8 @@ class Fit(Contents):
         Notes
         -----
         Without shared factors the features of a scan are modelled as independent given its batch. Where they are
-        correlated, averages over features come out surer than they are; single features do not.
+        correlated, averages over features come out surer than they are; single features do not. Missing cells are
+        drawn as independent of the others with ``covariance`` too, and with ``factors`` hold none of them.
 
         Examples
         --------
@@ -243,7 +248,8 @@ class Fit(Contents):
         -------
         Fit
             A new one that knows these batches too. Its verdict says how far `update` may move their harmonized values,
-            as estimated in closed form: a refit learns from the new scans, and averages over them.
+            as estimated in closed form, without what ``covariance`` does: a refit learns from the new scans, and
+            averages over them.
 
         Raises
         ------
