@@ -170,6 +170,8 @@ def fit(
     ... )
     >>> bc.fit(study, method="eb").harmonized["mean"].sizes
     Frozen({'obs': 35, 'feature': 3})
+    >>> bc.fit(study, method="eb", covariance=True).asked.share
+    0.95
     """
     settings = Settings(draws, tune, chains, cores, seed, target_accept, progress_bar)
     _check_method(method, priors, settings, (shrinkage, mean_only, compat))
