@@ -156,6 +156,11 @@ def test_factors_and_covariates_that_look_alike_by_chance_are_seldom_refused() -
     assert refused <= 6
 
 
+def test_a_spline_leaves_nothing_of_a_curve_to_carry() -> None:
+    study = study_of(confounded(0, factor=curved)[0], covariates="bs(age, df=5)")
+    assert bc.fit(study, method="eb", factors="auto").hidden is None
+
+
 def test_covariates_that_are_removed_may_be_carried() -> None:
     table, _ = confounded(0, factor=driven)
     assert bc.fit(study_of(table, covariates=None, remove="age"), method="eb", factors=1).hidden is not None
@@ -237,6 +242,18 @@ def test_rows_of_the_reference_lose_factors_and_nothing_else() -> None:
     along = fit.hidden.unit * fit.hidden.loadings[:, 0]
     np.testing.assert_allclose(change, np.outer(change @ along / (along @ along), along), rtol=0, atol=1e-10)
     assert np.linalg.matrix_rank(change, tol=1e-8) == 1
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_a_reference_and_the_same_target_are_as_near_as_without_factors(seed: int) -> None:
+    table, _ = confounded(seed)
+    away = []
+    for count in (0, 1):
+        pooled = bc.fit(study_of(table), method="eb", factors=count)
+        fit = bc.fit(study_of(table, reference="site_2"), method="eb", factors=count)
+        values = fit.harmonized["mean"].values - pooled.harmonize(table, target="site_2")["mean"].values
+        away.append(np.sqrt(((values / study_of(table).y.std(axis=0)) ** 2).mean()))
+    assert away[1] < 1.5 * away[0]
 
 
 # ---------------------------------------------------------------- what it goes with

@@ -9,13 +9,14 @@ import xarray as xr
 
 from bayescombat.adoption import Evidence, NewBatch, Population, from_data, from_prior
 from bayescombat.batches import Levels, cell_parts
+from bayescombat.columns import warn
 from bayescombat.empirical import Hats, Shrinkage, shrunken
-from bayescombat.errors import DataError, UnseenBatchError, listing
+from bayescombat.errors import DataError, FeatureWarning, UnseenBatchError, listing
 from bayescombat.fit.layout import Layout
 from bayescombat.moments import Moments
 from bayescombat.parameters import HYPERPARAMETERS, POPULATION
 
-__all__ = ["Extension"]
+__all__ = ["Extension", "warn_of_constants"]
 
 MOST_SPREADS = 3.0
 
@@ -246,3 +247,16 @@ class Extension:
         coords = {name: values for name, values in self.parameters.coords.items() if name != "batch"}
         parameters = xr.Dataset(arrays, coords | {"batch": list(labels)}, self.parameters.attrs)
         return replace(self, parameters=parameters, layout=layout)
+
+
+def warn_of_constants(layout: Layout, moments: Moments) -> None:
+    """Warn of modelled features that are constant in new batches of two or more scans."""
+    names = np.array(layout.features, dtype=object)
+    constant = moments.select(np.isin(moments.features, names)).constant_inside
+    if constant.any():
+        warn(
+            f"Constant in new batches of two or more scans: {listing(names[constant])}. Update would set these "
+            "features aside everywhere; adopted, their values there are shrunken towards the other batches'. "
+            "Leave these scans out, or do not use these features of them.",
+            FeatureWarning,
+        )

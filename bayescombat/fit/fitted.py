@@ -4,17 +4,16 @@ import json
 from functools import cached_property
 from typing import Literal, get_args
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayescombat.columns import warn
-from bayescombat.errors import BayesCombatError, DataError, FeatureWarning, check_choice, listing
+from bayescombat.errors import BayesCombatError, DataError, check_choice, listing
 from bayescombat.estimation import again
 from bayescombat.fit.contents import Contents
 from bayescombat.fit.distance import distance_to_refit
-from bayescombat.fit.extension import Extension
+from bayescombat.fit.extension import Extension, warn_of_constants
 from bayescombat.fit.harmonization import Target, harmonized_dataset, harmonized_draws, target_cell
+from bayescombat.fit.joining import check_adoptable, check_drawable
 from bayescombat.fit.trees import fitted_tree
 from bayescombat.moments import Moments, check_same_design, merge
 from bayescombat.study import Study
@@ -94,14 +93,17 @@ class Fit(Contents):
         xarray.Dataset
             ``mean, sd, lower, upper`` (obs, feature), in feature units; ``mean`` alone for empirical Bayes. ``mean``
             and ``sd`` are exact over all draws; the bounds are quantiles of at most 1,000 of them. Where the study
-            takes logarithms, all four are on the natural scale and from these draws; the estimate of empirical Bayes
-            is the exponential of the harmonized logarithm. Missing cells stay missing. Features that were set aside
-            come back as they were, with ``sd`` zero, and are marked by the coordinate ``set_aside``.
+            takes logarithms all four are on the natural scale, and there and with ``factors`` or ``covariance`` all
+            are from these draws; the estimate of empirical Bayes is the exponential of the harmonized logarithm.
+            Missing cells stay missing. Features that were set aside come back as they were, with ``sd`` zero, and are
+            marked by the coordinate ``set_aside``.
 
         Raises
         ------
         UnseenBatchError
             If rows or target are of a batch that the fit does not know.
+        BayesCombatError
+            If such rows are to be drawn by ``unseen="prior"`` although covariance is harmonized.
         UnseenLevelError
             If rows have a level of a category that the fit does not know.
         DataError
@@ -111,6 +113,8 @@ class Fit(Contents):
         -----
         NegativeValueWarning
             If features that are positive in these rows become negative.
+        FeatureWarning
+            If too few features of a scan were observed to tell what its hidden factors are.
         ExtrapolationWarning
             If a covariate lies outside the range that a spline was learned on.
 
@@ -165,7 +169,8 @@ class Fit(Contents):
         Notes
         -----
         Without shared factors the features of a scan are modelled as independent given its batch. Where they are
-        correlated, averages over features come out surer than they are; single features do not.
+        correlated, averages over features come out surer than they are; single features do not. Missing cells are
+        drawn as independent of the others with ``covariance`` too, and with ``factors`` hold none of them.
 
         Examples
         --------
@@ -242,7 +247,8 @@ class Fit(Contents):
         -------
         Fit
             A new one that knows these batches too. Its verdict says how far `update` may move their harmonized values,
-            as estimated in closed form: a refit learns from the new scans, and averages over them.
+            as estimated in closed form, without what ``covariance`` does: a refit learns from the new scans, and
+            averages over them.
 
         Raises
         ------
@@ -282,13 +288,9 @@ class Fit(Contents):
                 "Expected scans that are independent given their batch, found a fit with subjects, whose new "
                 "intercepts adopt does not know. Use update."
             )
-        if self.hidden is not None:
-            raise BayesCombatError(
-                "Expected a fit that removes no factors, found one whose scales are of what factors leave, which adopt "
-                "cannot tell of a new batch alone. Use update."
-            )
+        check_adoptable(self.hidden)
         extension, new = self._extensible.adopted(moments)
-        self._warn_of_constants(moments)
+        warn_of_constants(self.layout, moments)
         tree = self.tree.copy()
         group = "posterior" if self.method == "nuts" else "empirical_bayes"
         tree[group] = xr.DataTree(extension.parameters)
@@ -303,13 +305,8 @@ class Fit(Contents):
     def _extension(self, study: Study, unseen: Unseen) -> Extension:
         """Return the parameters with whatever batches of the study may be drawn from the prior."""
         check_choice("unseen", unseen, get_args(Unseen))
-        levels = self.layout.levels
-        unknown = np.array(study.batches, dtype=object)[(levels.known(study.batches) < 0).any(axis=1)]
-        if unseen == "prior" and self.asked.share and len(unknown):
-            raise BayesCombatError(
-                f"Expected batches whose covariance the fit has learned, found {listing(unknown)}: no population of "
-                "covariances is known that one could be drawn from. Adopt the batch, update, or fit without covariance."
-            )
+        if unseen == "prior":
+            check_drawable(self.asked, self.layout, study.batches)
         return self._extensible if unseen == "error" else self._extensible.with_unseen(study.batches)
 
     def _study(self, data: pd.DataFrame | Study) -> Study:
@@ -332,15 +329,4 @@ class Fit(Contents):
             raise DataError(
                 f"Expected rows of the fit's reference, which is {self.layout.reference or 'the pooled average'!r}, "
                 f"found the reference {reference!r}. Leave it out; harmonize(target={reference!r}) changes the target."
-            )
-
-    def _warn_of_constants(self, moments: Moments) -> None:
-        names = np.array(self.layout.features, dtype=object)
-        constant = moments.select(np.isin(moments.features, names)).constant_inside
-        if constant.any():
-            warn(
-                f"Constant in new batches of two or more scans: {listing(names[constant])}. Update would set these "
-                "features aside everywhere; adopted, their values there are shrunken towards the other batches'. "
-                "Leave these scans out, or do not use these features of them.",
-                FeatureWarning,
             )

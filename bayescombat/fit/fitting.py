@@ -161,7 +161,8 @@ def fit(
     scores, read from the values with covariates left in, explain a tenth or more of the variance of a preserved design
     column within batches, and its pattern over the features is like theirs beyond chance (5 %, over random signs of the
     features). The test has no power below some ten features, nor for an effect without any linear part (the young and
-    the old alike against the middle): give the covariate a form that says so. Loadings are plugged in.
+    the old alike against the middle): give the covariate a form that says so. Loadings and scores are plugged in:
+    intervals are those of values without what was estimated of the factors, and do not know how sure that is.
 
     **Covariance** is harmonized after Chen et al. (2022), doi:10.1002/hbm.25688. By empirical Bayes it is their
     algorithm, with ``compat="sva"`` to the digit of the R package ComBatFamily. By NUTS every draw that is used has its
@@ -184,6 +185,8 @@ def fit(
     ... )
     >>> bc.fit(study, method="eb").harmonized["mean"].sizes
     Frozen({'obs': 35, 'feature': 3})
+    >>> bc.fit(study, method="eb", covariance=True).asked.share
+    0.95
     """
     settings = Settings(draws, tune, chains, cores, seed, target_accept, progress_bar)
     _check_method(method, priors, settings, (shrinkage, mean_only, compat))

@@ -1,6 +1,6 @@
 """What a fit does to a scan's residuals across its features: asked for, checked, and learned for some of its draws."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from bayescombat.hidden import Factors, HiddenFactors, check_joint
 from bayescombat.joint import Joint
 from bayescombat.moments import Moments
 
-__all__ = ["Asked", "Joining", "check_covariance", "hidden_group"]
+__all__ = ["Asked", "Joining", "check_adoptable", "check_covariance", "check_drawable", "hidden_group"]
 
 SHARE_OF_VARIANCE = 0.95
 
@@ -108,6 +108,25 @@ def check_covariance(moments: Moments) -> None:
             f"One scan in {listing(labels[moments.scans == 1])}: it says nothing of how features vary together there, "
             "so that its covariance is left as it is.",
             BatchSizeWarning,
+        )
+
+
+def check_adoptable(hidden: HiddenFactors | None) -> None:
+    """Raise a BayesCombatError if a fit removes factors: it can adopt no batch."""
+    if hidden is not None:
+        raise BayesCombatError(
+            "Expected a fit that removes no factors, found one whose scales are of what factors leave, which adopt "
+            "cannot tell of a new batch alone. Use update."
+        )
+
+
+def check_drawable(asked: Asked, layout: Layout, batches: Sequence[str]) -> None:
+    """Raise a BayesCombatError if covariances of unknown batches would have to be drawn."""
+    unknown = np.array(batches, dtype=object)[(layout.levels.known(batches) < 0).any(axis=1)]
+    if asked.share and len(unknown):
+        raise BayesCombatError(
+            f"Expected batches whose covariance the fit has learned, found {listing(unknown)}: no population of "
+            "covariances is known that one could be drawn from. Adopt the batch, update, or fit without covariance."
         )
 
 

@@ -172,6 +172,11 @@ class Study:
           'site': 2 batches of 1 ('2') to 2 ('1') scans
           'software': 2 batches of 1 ('5') to 2 ('6') scans
           covariates: none
+        >>> Study.from_dataframe(table.assign(motion=[0.1, 0.4, 0.2]), batch="site", remove="motion")
+        Study: 3 scans × 2 features
+          2 batches of 1 ('2') to 2 ('1') scans
+          covariates: none
+          removed: 'motion'
         """
         table = as_table(table)
         variables, formula = batch_names(batch), formula_text(covariates)
