@@ -13,7 +13,7 @@ import numpy as np
 from bayescombat.adjust import Adjusted, Draws, adjusted_draws, blocks, of_target, predicted, rows_by_level
 from bayescombat.covariance import Covariances
 from bayescombat.hidden import HiddenFactors
-from bayescombat.residuals import moved
+from bayescombat.residuals import moved, patterns
 
 __all__ = ["Joint", "jointly_adjusted", "jointly_adjusted_draws"]
 
@@ -31,10 +31,31 @@ class Joint:
         Factors to take out.
     covariances : Covariances, optional
         Of the batches, for each of the draws.
+    seed : int, optional
+        For the errors of the scores of hidden factors, which single estimates do not have.
+    scans : tuple of str, (obs,)
+        Labels of the scans: the errors of each are the same whichever others there are.
     """
 
     hidden: HiddenFactors | None = None
     covariances: Covariances | None = None
+    seed: int | None = None
+    scans: tuple[str, ...] = ()
+
+    def errors(self, rows: np.ndarray, residual: np.ndarray) -> np.ndarray | float:
+        """Return what the errors of some scans' scores add to their standardised residuals, (draw, obs, feature).
+
+        Over the draws they add up to zero, so that means are as exact as without.
+        """
+        if self.hidden is None or self.seed is None:
+            return 0.0
+        axes, count = self.hidden.axes, len(residual)
+        streams = [np.random.default_rng([self.seed, *self.scans[row].encode()]) for row in rows]
+        noise = np.stack([rng.standard_normal((count, axes.loadings.shape[1])) for rng in streams], axis=1)
+        noise -= noise.mean(axis=0)
+        for seen, mine in patterns(residual[0]):
+            noise[:, mine] = noise[:, mine] @ axes.error_root(seen).T
+        return np.asarray(noise @ axes.write.T)
 
 
 def jointly_adjusted(
@@ -65,7 +86,7 @@ def jointly_adjusted(
             continue
         for block in blocks(len(of_place), ARRAYS * draws.alpha.size):
             rows = of_place[block]
-            values = _values(draws, joint, y[rows], x[rows], place)
+            values = _values(draws, joint, y[rows], x[rows], place, rows)
             values = np.exp(values) if draws.log else values
             mean[rows] = values.mean(axis=0)
             if many:
@@ -90,7 +111,7 @@ def jointly_adjusted_draws(
             if place == draws.unmoved:
                 values = np.repeat(y[rows][None], len(out), axis=0)
             else:
-                values = _values(draws, joint, y[rows], x[rows], place)
+                values = _values(draws, joint, y[rows], x[rows], place, rows)
             if rng is not None:
                 holes = np.isnan(y[rows])
                 values[:, holes] = predicted(draws, x[rows] - draws.center, holes, rng).T
@@ -98,7 +119,9 @@ def jointly_adjusted_draws(
     return out
 
 
-def _values(draws: Draws, joint: Joint, y: np.ndarray, x: np.ndarray, place: tuple[int, ...]) -> np.ndarray:
+def _values(
+    draws: Draws, joint: Joint, y: np.ndarray, x: np.ndarray, place: tuple[int, ...], rows: np.ndarray
+) -> np.ndarray:
     """Return the harmonized values (draw, obs, feature) of scans with these levels, on the scale that was modelled."""
     pooled = replace(draws, target=None, unmoved=None, log=False)
     fixed = np.einsum("op,dvp->dov", (x - draws.center) * draws.kept, draws.beta, optimize=True)
@@ -108,7 +131,8 @@ def _values(draws: Draws, joint: Joint, y: np.ndarray, x: np.ndarray, place: tup
     residual -= fixed
     residual -= draws.standing[:, None]
     if joint.hidden is not None:
-        residual = moved(residual, joint.hidden.axes, joint.hidden.unit, 0.0)
+        errors = joint.errors(rows, residual)
+        residual = moved(residual, joint.hidden.axes, joint.hidden.unit, 0.0) + errors * joint.hidden.unit
     if joint.covariances is not None:
         target = None if draws.target is None else draws.target[0]
         gain, shift = joint.covariances.towards(place[0], target)

@@ -49,10 +49,19 @@ class RegressionAxes:
 
     def read(self, seen: np.ndarray) -> np.ndarray:
         """Return the weights of generalised least squares on the loadings."""
+        weighted = self._weighted(seen)
+        return np.asarray(weighted @ np.linalg.pinv(weighted.T @ self.loadings))
+
+    def error_root(self, seen: np.ndarray) -> np.ndarray:
+        """Return a root (factor, factor) of the covariance of the scores' errors; zero where none are read."""
+        values, vectors = np.linalg.eigh(np.linalg.pinv(self._weighted(seen).T @ self.loadings))
+        return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
+
+    def _weighted(self, seen: np.ndarray) -> np.ndarray:
         if seen.sum() < self.fewest:
             return np.zeros_like(self.loadings)
-        weighted = np.where(seen[:, None], self.loadings / (1 - (self.loadings**2).sum(axis=1, keepdims=True)), 0.0)
-        return np.asarray(weighted @ np.linalg.pinv(weighted.T @ self.loadings))
+        unique = 1 - (self.loadings**2).sum(axis=1, keepdims=True)
+        return np.where(seen[:, None], self.loadings / unique, 0.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,10 +133,10 @@ class Contents:
         share = self.asked.share
         if self.hidden is None and not share:
             return None
-        if not share:
-            return Joining(self.hidden)
-        adopted = tuple(self.layout.levels.label(*pair) for pair in self._adopted)
         seed = self._settings["seed"] if self.method == "nuts" else None
+        if not share:
+            return Joining(self.hidden, seed=seed)
+        adopted = tuple(self.layout.levels.label(*pair) for pair in self._adopted)
         return Joining(self.hidden, share, self.moments, adopted, seed)
 
     def summary(self) -> pd.DataFrame:

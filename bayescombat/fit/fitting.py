@@ -161,8 +161,8 @@ def fit(
     scores, read from the values with covariates left in, explain a tenth or more of the variance of a preserved design
     column within batches, and its pattern over the features is like theirs beyond chance (5 %, over random signs of the
     features). The test has no power below some ten features, nor for an effect without any linear part (the young and
-    the old alike against the middle): give the covariate a form that says so. Loadings and scores are plugged in:
-    intervals are those of values without what was estimated of the factors, and do not know how sure that is.
+    the old alike against the middle): give the covariate a form that says so. By NUTS the errors of the scores are
+    drawn. Loadings are plugged in, so that intervals are somewhat too narrow.
 
     **Covariance** is harmonized after Chen et al. (2022), doi:10.1002/hbm.25688. By empirical Bayes it is their
     algorithm, with ``compat="sva"`` to the digit of the R package ComBatFamily. By NUTS every draw that is used has its

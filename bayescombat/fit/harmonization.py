@@ -70,6 +70,7 @@ def harmonized_dataset(
     else:
         _warn_of_unread(joining, y)
         joint = joining.of(draws, _average(parameters, layout, joining), layout, every)
+        joint = replace(joint, scans=tuple(map(str, study.obs)))
         adjusted = jointly_adjusted(draws, joint, y, study.x, levels, probability)
     if not draws.log:
         _warn_of_negatives(y, adjusted.mean, np.array(study.features, dtype=object)[kept])
@@ -120,6 +121,7 @@ def harmonized_draws(
     else:
         _warn_of_unread(joining, y)
         joint = joining.of(draws, _average(parameters, layout, joining), layout, every)
+        joint = replace(joint, scans=tuple(map(str, study.obs)))
         found = jointly_adjusted_draws(draws, joint, y, study.x, levels, rng)
     if draws.unmoved is not None:
         still = (levels == draws.unmoved).all(axis=1)

@@ -153,7 +153,7 @@ class Joining:
     adopted : tuple of str
         Batches that no component and no average is learned from.
     seed : int, optional
-        For scales of scores by NUTS; None for those of the scans.
+        For what is drawn by NUTS: errors of factors' scores, and scales of scores. None for estimates.
     """
 
     hidden: HiddenFactors | None
@@ -165,7 +165,7 @@ class Joining:
     def of(self, draws: Draws, average: Draws, layout: Layout, every: np.ndarray) -> Joint:
         """Return what is done to residuals in draws of the numbers `every` (draw,), given the average of all draws."""
         if self.moments is None:
-            return Joint(self.hidden)
+            return Joint(self.hidden, seed=self.seed)
         levels = layout.levels.positions(self.moments.batches)[:, 0]
         reference = None if layout.reference is None else int(layout.levels.positions([layout.reference])[0, 0])
         streams = None
@@ -181,7 +181,7 @@ class Joining:
             reference=reference,
             streams=streams,
         )
-        return Joint(self.hidden, found)
+        return Joint(self.hidden, found, self.seed)
 
 
 def _ordered(moments: Moments, levels: np.ndarray) -> Moments:
