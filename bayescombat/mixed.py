@@ -9,23 +9,25 @@ the spreads everything is linear and normal; the spreads are found by expectatio
 Rubin 1977, doi:10.1111/j.2517-6161.1977.tb01600.x).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.special import digamma, polygamma
 
-from bayescombat.empirical import MOST_ITERATIONS, Estimates, unshrunken
+from bayescombat.empirical import MOST_ITERATIONS, Estimates, Hats, unshrunken
 from bayescombat.factors import Loadings
 from bayescombat.moments import Moments
 from bayescombat.regression import least_squares
 
-__all__ = ["Mixed", "mixed", "shared_empirical_bayes"]
+__all__ = ["Mixed", "mixed", "shared_empirical_bayes", "shared_new_batch"]
 
 MOST_PASSES = 2000
 TOLERANCE = 1e-4
 # Batches' spreads are taken for as alike as if each had this many features more of the common spread.
 ALIKE = 10.0
+LEAST_SPREAD = 1e-3
 TYPICAL_SHIFTS = 0.1
 TYPICAL_LOG_SCALES = 0.02
 
@@ -75,9 +77,7 @@ def shared_empirical_bayes(moments: Moments, factors: Loadings, mean_only: bool 
     n = np.broadcast_to(hats.n, hats.gamma.shape)
     scales = _no_scales(n) if mean_only else _log_scales(hats.delta2, n, factors)
     delta = np.exp(scales.effect)
-    own = delta**2 * factors.of_own(n, moments.scans)
-    noise = (delta / np.sqrt(np.maximum(moments.scans, 1))[:, None])[..., None] * factors.loadings
-    shifts = mixed(hats.gamma, own, factors.loadings, noise, TYPICAL_SHIFTS)
+    shifts = _shifts(hats.gamma, n, moments.scans, scales, factors)
     gamma = shifts.effect
     if moments.reference is not None:
         at = moments.batches.index(moments.reference)
@@ -88,6 +88,9 @@ def shared_empirical_bayes(moments: Moments, factors: Loadings, mean_only: bool 
         "gamma_sd": shifts.sd,
         "log_delta_mean": scales.mean,
         "log_delta_sd": scales.sd,
+        "gamma_mean_spread": shifts.spread[:1],
+        "log_delta_mean_spread": scales.spread[:1],
+        "factor_sd": shifts.spread[1:],
     }
     passes = max(shifts.passes, scales.passes)
     iterations = np.full(len(gamma), MOST_ITERATIONS if passes == MOST_PASSES else passes)
@@ -96,10 +99,71 @@ def shared_empirical_bayes(moments: Moments, factors: Loadings, mean_only: bool 
 
 def _no_scales(n: np.ndarray) -> Mixed:
     zero = np.zeros(len(n))
-    return Mixed(np.zeros(n.shape), zero, zero, np.zeros(0), 0)
+    return Mixed(np.zeros(n.shape), zero, zero, np.zeros(1), 0)
 
 
-def _log_scales(delta2: np.ndarray, n: np.ndarray, factors: Loadings) -> Mixed:
+def shared_new_batch(
+    hats: Hats, scans: int, factors: Loadings, known: Mapping[str, np.ndarray], mean_only: bool
+) -> dict[str, np.ndarray]:
+    """Return the empirical-Bayes estimates of a batch that was not fitted, in units of sigma.
+
+    Parameters
+    ----------
+    hats : Hats
+        Unshrunken estimates of the one batch, (1, feature).
+    scans : int
+        Of the batch.
+    factors : Loadings
+        What the features share.
+    known : mapping
+        What the fit says of its batches, in units of sigma: ``gamma_sd`` and ``log_delta_sd`` (batch,),
+        ``gamma_mean_spread`` and ``log_delta_mean_spread`` (1,), ``factor_sd`` (factor,).
+    mean_only : bool
+        Shift only: delta is one.
+    """
+    n = np.broadcast_to(hats.n, hats.gamma.shape)
+    of_scales = _Batches.of(known["log_delta_mean_spread"], known["log_delta_sd"])
+    scales = _no_scales(n) if mean_only else _log_scales(hats.delta2, n, factors, of_scales)
+    spreads = np.concatenate([known["gamma_mean_spread"], known["factor_sd"]])
+    shifts = _shifts(hats.gamma, n, np.array([scans]), scales, factors, _Batches.of(spreads, known["gamma_sd"]))
+    return {
+        "gamma": shifts.effect[0],
+        "delta": np.exp(scales.effect[0]),
+        "gamma_mean": shifts.mean[0],
+        "gamma_sd": shifts.sd[0],
+        "log_delta_mean": scales.mean[0],
+        "log_delta_sd": scales.sd[0],
+    }
+
+
+class _Batches(NamedTuple):
+    """What fitted batches say of one more: variances of scores (1 + factor,), and that beside them in a typical one."""
+
+    spread: np.ndarray
+    sd2: float
+
+    @classmethod
+    def of(cls, spread: np.ndarray, sd: np.ndarray) -> Self:
+        return cls(
+            np.maximum(spread, LEAST_SPREAD) ** 2, float(np.exp(2 * np.log(np.maximum(sd, LEAST_SPREAD)).mean()))
+        )
+
+
+def _shifts(
+    gamma: np.ndarray,
+    n: np.ndarray,
+    scans: np.ndarray,
+    scales: Mixed,
+    factors: Loadings,
+    batches: _Batches | None = None,
+) -> Mixed:
+    delta = np.exp(scales.effect)
+    own = delta**2 * factors.of_own(n, scans)
+    noise = (delta / np.sqrt(np.maximum(scans, 1))[:, None])[..., None] * factors.loadings
+    return mixed(gamma, own, factors.loadings, noise, TYPICAL_SHIFTS, batches)
+
+
+def _log_scales(delta2: np.ndarray, n: np.ndarray, factors: Loadings, batches: _Batches | None = None) -> Mixed:
     told = (n >= 2) & np.isfinite(delta2)
     half = np.where(told, n - 1, 1) / 2
     estimate = np.where(told, np.log(np.where(told, delta2, 1) * half) - digamma(half), 0.0) / 2
@@ -107,10 +171,17 @@ def _log_scales(delta2: np.ndarray, n: np.ndarray, factors: Loadings) -> Mixed:
     axes = factors.of_squares
     own = np.where(told, variance * (1 - (axes**2).sum(axis=1)), np.inf)
     noise = np.where(told, np.sqrt(variance), 0.0)[..., None] * axes
-    return mixed(estimate, own, np.zeros((len(axes), 0)), noise, TYPICAL_LOG_SCALES)
+    return mixed(estimate, own, np.zeros((len(axes), 0)), noise, TYPICAL_LOG_SCALES, batches)
 
 
-def mixed(estimate: np.ndarray, variance: np.ndarray, site: np.ndarray, noise: np.ndarray, typical: float) -> Mixed:
+def mixed(
+    estimate: np.ndarray,
+    variance: np.ndarray,
+    site: np.ndarray,
+    noise: np.ndarray,
+    typical: float,
+    batches: _Batches | None = None,
+) -> Mixed:
     """Estimate effects of batches on features.
 
     Parameters
@@ -125,19 +196,27 @@ def mixed(estimate: np.ndarray, variance: np.ndarray, site: np.ndarray, noise: n
         Loadings of the errors.
     typical : float
         Expected beforehand of every variance across features or batches, with the weight of one of them.
+    batches : optional
+        What other batches say; by default these say it of each other.
     """
     data = _Data.of(estimate, variance, site, noise)
     seen = data.known.sum(axis=1)
     told = seen > 0
     spread, sd2 = np.full(data.count, typical), np.full(len(estimate), typical)
+    if batches is not None:
+        spread = batches.spread
     passes, moved = 0, np.inf
     while moved > TOLERANCE and passes < MOST_PASSES:
         passes += 1
         found = _expected(data, spread, sd2)
         # One more feature, and one more batch, as expected beforehand keep spreads off zero.
         new_sd2 = (found.squares.sum(axis=1, where=data.known) + typical) / (seen + 1)
-        new_sd2 = _drawn_together(new_sd2, (found.share**2).sum(axis=1))
-        new_spread = (found.scores2[told, : data.count].sum(axis=0) + typical) / (told.sum() + 1)
+        information = (found.share**2).sum(axis=1)
+        if batches is None:
+            new_sd2 = _drawn_together(new_sd2, information, (information * np.log(new_sd2)).sum() / information.sum())
+            new_spread = (found.scores2[told, : data.count].sum(axis=0) + typical) / (told.sum() + 1)
+        else:
+            new_sd2, new_spread = _drawn_together(new_sd2, information, np.log(batches.sd2)), spread
         moved = max(np.abs(np.log(new_sd2 / sd2)).max(), np.abs(np.log(new_spread / spread)).max())
         spread, sd2 = new_spread, new_sd2
     found = _expected(data, spread, sd2)
@@ -178,9 +257,8 @@ class _Expected(NamedTuple):
     share: np.ndarray
 
 
-def _drawn_together(sd2: np.ndarray, information: np.ndarray) -> np.ndarray:
-    """Return the batches' variances (batch,), those that little is known of drawn to the others'."""
-    middle = (information * np.log(sd2)).sum() / information.sum()
+def _drawn_together(sd2: np.ndarray, information: np.ndarray, middle: float) -> np.ndarray:
+    """Return the batches' variances (batch,), those that little is known of drawn to the middle of their logarithms."""
     return np.asarray(np.exp((information * np.log(sd2) + ALIKE * middle) / (information + ALIKE)))
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bayescombat import adoption
-from bayescombat.adoption import Evidence, NewBatch, Population, from_data, from_prior
+from bayescombat.adoption import Evidence, NewBatch, Population, chains, from_data, from_prior
 
 NAMES = [field.name for field in fields(NewBatch)]
 SHARED = ("gamma_mean", "gamma_sd", "log_delta_mean", "log_delta_sd")
@@ -206,7 +205,7 @@ def test_many_more_sweeps_change_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     count, mean, squares = scans(2, rng.normal(1, 0.7, features), rng.normal(0.4, 0.3, features), rng)
     evidence = repeated(draws, count, mean, squares)
     found = from_data(population(draws, **WIDE), evidence, rng)
-    monkeypatch.setattr(adoption, "SWEEPS", 120)
+    monkeypatch.setattr(chains, "SWEEPS", 120)
     same_distribution(found, from_data(population(draws, **WIDE), evidence, rng))
 
 
@@ -274,7 +273,7 @@ def test_draws_are_worked_on_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     draws, rng = 3000, np.random.default_rng(0)
     level = np.repeat([-3.0, 3.0], draws // 2)[:, None]
     evidence = Evidence(np.full((1, 2), 50), np.full((1, 2), 50), np.tile(level, 2), np.full((draws, 2), 49.0))
-    monkeypatch.setattr(adoption, "BLOCK", 1000)
+    monkeypatch.setattr(chains, "BLOCK", 1000)
     batch = from_data(population(draws), evidence, rng)
     assert batch.gamma.shape == (draws, 2) and batch.gamma_mean.shape == (draws,)
     np.testing.assert_allclose(batch.gamma, np.tile(level, 2), atol=1)

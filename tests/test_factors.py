@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import bayescombat as bc
+from bayescombat.adoption import Evidence, Population, Shared, from_data
 from bayescombat.errors import BayesCombatError, DataError
 from bayescombat.factors import factors_of
 from bayescombat.identification import estimable
@@ -229,9 +230,75 @@ def test_an_unseen_batch_varies_along_the_factors(sampled: bc.Fit, simulation: b
     assert (along.var(axis=0) / size).min() > 1.5 * beside.var(axis=0).mean()
 
 
-def test_adopt_refuses_shared_factors(sampled: bc.Fit, simulation: bc.datasets.Simulation) -> None:
-    with pytest.raises(BayesCombatError, match="whose features share factors, which adopt does not know"):
-        sampled.adopt(simulation.table.head(5).assign(site="new"))
+@pytest.fixture(scope="module")
+def newcomer(simulation: bc.datasets.Simulation) -> pd.DataFrame:
+    """Five scans of a site that lies far off along the first factor, and little off beside it."""
+    rows = simulation.table[simulation.table["site"] == "site_05"].head(5).assign(site="new")
+    drawn = np.random.default_rng([4, 1]).normal(size=(24, 2))
+    along = np.abs(drawn[:, 0]) / np.sqrt((drawn**2).sum(axis=1))
+    names = list(simulation.features)
+    return rows.assign(
+        **{n: rows[n] + 2 * a * s for n, a, s in zip(names, along, simulation.truth["sigma"].values, strict=True)}
+    )
+
+
+@pytest.mark.parametrize("method", ["nuts", "eb"])
+def test_an_adopted_batch_is_near_to_where_a_refit_brings_it(
+    method: str, sampled: bc.Fit, study: bc.Study, newcomer: pd.DataFrame
+) -> None:
+    fit = sampled if method == "nuts" else bc.fit(study, method="eb", shared_factors=2)
+    refit = bc.fit(study, method="eb", shared_factors=2).update(newcomer).harmonize(newcomer)["mean"].values
+    found = fit.adopt(newcomer).harmonize(newcomer)["mean"].values
+    raw = newcomer[list(study.features)].to_numpy()
+    assert np.abs(found - refit).mean() < 1 / 4 * np.abs(raw - refit).mean()
+
+
+def test_an_adopted_batch_of_no_new_scans_is_the_fitted_one_by_empirical_bayes(study: bc.Study) -> None:
+    """A copy of a fitted batch gets its estimate, but that it had no say in what batches are like."""
+    fit = bc.fit(study, method="eb", shared_factors=2)
+    rows = study.codes == 0
+    table = pd.DataFrame(study.y[rows], columns=list(study.features)).assign(
+        site="copy", age=study.x[rows, 0], sex=np.where(study.x[rows, 1] == 1, "M", "F")
+    )
+    adopted = fit.adopt(table).parameters
+    away = (adopted["gamma"].sel(batch="copy") - adopted["gamma"].sel(batch="site_01")) / adopted["sigma"]
+    assert np.abs(away).max() < 0.1
+    assert np.abs(np.log(adopted["delta"].sel(batch="copy") / adopted["delta"].sel(batch="site_01"))).max() < 0.05
+
+
+def test_adopting_under_a_reference_is_adopting_and_measuring_from_it(
+    simulation: bc.datasets.Simulation, newcomer: pd.DataFrame
+) -> None:
+    fits = [
+        bc.fit(study_of(simulation, **roles), method="eb", shared_factors=2) for roles in ({}, {"reference": "site_01"})
+    ]
+    plain, referred = (fit.adopt(newcomer) for fit in fits)
+    away = referred.harmonize(newcomer)["mean"] - plain.harmonize(newcomer, target="site_01")["mean"]
+    # Shrunken shifts do not add up to zero exactly, from which batches are taken to deviate.
+    assert float(np.abs(away / plain.parameters["sigma"]).mean()) < 0.01
+
+
+def test_scores_of_an_adopted_batch_have_their_exact_posterior() -> None:
+    """With scales and spreads known all is normal: gamma is a regression on the mean residuals."""
+    rng, draws, features, scans = np.random.default_rng(0), 6000, 12, 4
+    loadings, spread = 0.6 * rng.uniform(-1, 1, (features, 2)), np.array([0.8, 0.5])
+    tiny = np.full(draws, 1e-3)
+    population = Population(tiny * 500, np.full(draws, np.log(0.3)), tiny, tiny, np.log(tiny), tiny, 8)
+    mean = rng.normal(size=features)
+    own = 1 / scans - (loadings**2).sum(axis=1) / scans
+    shared = Shared(loadings, np.tile(spread, (draws, 1)), scans)
+    squares = np.full((draws, features), scans - 1.0)
+    evidence = Evidence(np.full((1, features), scans), 1 / own[None], np.tile(mean, (draws, 1)), squares, shared)
+    found = from_data(population, evidence, rng)
+    general = (0.5 * np.sqrt(1 + 1 / 8)) ** 2
+    effect = general + loadings * spread**2 @ loadings.T + 0.3**2 * np.eye(features)
+    total = effect + loadings @ loadings.T / scans + np.diag(own)
+    expected = effect @ np.linalg.solve(total, mean)
+    covariance = effect - effect @ np.linalg.solve(total, effect)
+    sd = np.sqrt(np.diagonal(covariance))
+    np.testing.assert_allclose(found.gamma.mean(axis=0), expected, atol=5 * sd.max() / np.sqrt(draws))
+    np.testing.assert_allclose(found.gamma.std(axis=0), sd, rtol=0.05)
+    np.testing.assert_allclose(found.gamma.mean(axis=1).std(), np.sqrt(covariance.mean()), rtol=0.05)
 
 
 # ---------------------------------------------------------------- what is refused

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayescombat.adoption import Evidence, NewBatch, Population, from_data, from_prior
+from bayescombat.adoption import Evidence, NewBatch, Population, Shared, from_data, from_prior
 from bayescombat.batches import Levels, cell_parts
 from bayescombat.columns import warn
 from bayescombat.empirical import Hats, Shrinkage, shrunken
 from bayescombat.errors import DataError, FeatureWarning, UnseenBatchError, listing
+from bayescombat.factors import Loadings
 from bayescombat.fit.layout import Layout
+from bayescombat.mixed import shared_new_batch
 from bayescombat.moments import Moments
 from bayescombat.parameters import HYPERPARAMETERS, POPULATION
 
@@ -78,6 +80,8 @@ class Extension:
             self._check_active(variable, level)
             rows = [row for row, part in enumerate(parts) if part[column] == level]
             evidence = self._evidence(kept, rows, variable)
+            if self.loadings.shape[1]:
+                evidence = self._beside_factors(evidence, kept, rows[0])
             effects = self._from_data(variable, level, evidence) if self._sampled else self._shrunken(evidence)
             extended = extended._extended(variable, level, effects)
         extended = replace(extended, layout=extended.layout.with_scans(moments))
@@ -199,6 +203,15 @@ class Extension:
         count = np.broadcast_to(moments.n[list(rows)].sum(axis=0), mean.shape[1:])[None]
         return Evidence(count, precision, mean, np.sum(within, axis=0))
 
+    def _beside_factors(self, evidence: Evidence, moments: Moments, row: int) -> Evidence:
+        """Return what scans of one batch say where features share factors."""
+        scans = int(moments.scans[row])
+        own = Loadings(self.loadings).of_own(
+            np.broadcast_to(moments.n[[row]], (1, len(self.loadings))), np.array([scans])
+        )
+        spread = self._stacked("factor_sd") * np.sqrt(1 + 1 / len(self.fitted.labels))
+        return replace(evidence, precision=1 / own, shared=Shared(self.loadings, spread, scans))
+
     def _of_others(self, cell: str, variable: str, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return shift and scale, relative to typical ones, of a cell's levels of the other variables."""
         labels = list(self.parameters["batch"].values)
@@ -220,9 +233,28 @@ class Extension:
         delta2 = np.where(evidence.squares > 0, evidence.squares / np.maximum(count - 1, 1), np.nan)
         hats = Hats(evidence.mean, delta2, count, count - 1)
         mean_only = settings["mean_only"] or bool((self._stacked("delta") == 1).all())
+        if evidence.shared is not None:
+            return self._shrunken_along(hats, evidence.shared.scans, mean_only)
         gamma, delta2, hyper, _ = shrunken(hats, shrinkage, mean_only, settings["compat"] == "sva")
         found = {"gamma": self._stacked("sigma")[0] * gamma[0], "delta": np.sqrt(delta2[0])}
         return found | {name: values[0] for name, values in hyper.items()}
+
+    def _shrunken_along(self, hats: Hats, scans: int, mean_only: bool) -> dict[str, np.ndarray]:
+        """Return the empirical-Bayes estimate of a batch whose features share factors."""
+        fitted = self.parameters.sel(batch=list(self.fitted.labels))
+        sigma, shift, unit = fitted["sigma"].values, 0.0, 1.0
+        if self.layout.reference is not None:
+            # What batches deviate from is their average, not the reference.
+            scans_of = dict(zip(self.layout.levels.labels, self.layout.scans, strict=True))
+            share = np.array([scans_of[label] for label in self.fitted.labels])[:, None]
+            share = share / share.sum()
+            shift = (share * fitted["gamma"].values / sigma).sum(axis=0)
+            unit = np.sqrt((share * fitted["delta"].values ** 2).sum(axis=0))
+        names = ("gamma_sd", "log_delta_sd", "gamma_mean_spread", "log_delta_mean_spread", "factor_sd")
+        known = {name: fitted[name].values for name in names}
+        away = replace(hats, gamma=(hats.gamma - shift) / unit, delta2=hats.delta2 / unit**2)
+        found = shared_new_batch(away, scans, Loadings(self.loadings), known, mean_only)
+        return found | {"gamma": sigma * (shift + unit * found["gamma"]), "delta": unit * found["delta"]}
 
     def _average(self, variable: str) -> dict[str, np.ndarray]:
         labels = [self.fitted.label(variable, level) for level in self.fitted.names[variable]]

@@ -255,7 +255,7 @@ class Fit(Contents):
         DataError
             If there are scans of batches that the fit knows, or the new scans have another design or reference.
         BayesCombatError
-            If the features share factors, hidden factors are removed, or scans of subjects are repeated.
+            If hidden factors are removed, or scans of subjects are repeated.
 
         Warns
         -----
@@ -278,11 +278,6 @@ class Fit(Contents):
         (5, 3)
         """
         moments = self._moments_of(data)
-        if self.loadings.shape[1]:
-            raise BayesCombatError(
-                "Expected a fit of independent features, found one whose features share factors, which adopt does not "
-                "know yet. Use update."
-            )
         if moments.subjects is not None:
             raise BayesCombatError(
                 "Expected scans that are independent given their batch, found a fit with subjects, whose new "

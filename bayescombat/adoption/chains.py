@@ -1,25 +1,14 @@
-"""A batch that was not fitted: its own parameters, for every draw of the population. Arrays only.
+"""A new batch drawn from its posterior, by short Markov chains with gamma integrated out. Arrays only."""
 
-Everything is in units of sigma.  For one draw of the population, and B fitted batches,
-
-    gamma_mean   ~ Normal(0, gamma_mean_spread sqrt(1 + 1/B))
-    log gamma_sd ~ Normal(gamma_sd_log_typical, gamma_sd_spread)
-    gamma_v      ~ Normal(gamma_mean, gamma_sd)                   for feature v
-
-and likewise for log delta.  The fitted means are deviations from their own average, which itself lies spread / sqrt(B)
-from the middle of the population; a new batch deviates from that same average.
-
-Without scans this is all there is.  With scans, every draw of the population has a posterior of its own, from which one
-draw is taken by a short Markov chain, with gamma integrated out.
-"""
-
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
 
-__all__ = ["Evidence", "NewBatch", "Population", "from_data", "from_prior"]
+from bayescombat.adoption.population import Evidence, NewBatch, Normal, Population, Priors, Shared, new_batch, priors_of
+
+__all__ = ["from_data"]
 
 # Against sweep 400, for 1 to 5 scans of 5 to 150 features: 2,000 chains differ at sweep 5 by up to 0.20 in the worst of
 # eight distribution functions, at 10 by 0.10, at 20 by 0.055 (and by chance 0.04); in populations of usual spread from
@@ -39,87 +28,6 @@ MOST_MISFIT = 1e8
 NO_PRECISION = 1e-200
 
 
-@dataclass(frozen=True, eq=False)
-class Population:
-    """What the fitted batches say of batches at large.
-
-    Parameters
-    ----------
-    gamma_mean_spread, log_delta_mean_spread : ndarray, (draw,)
-        How much the batches' means spread across batches.
-    gamma_sd_log_typical, log_delta_sd_log_typical : ndarray, (draw,)
-        Logarithm of how much the effects of a typical batch differ between features.
-    gamma_sd_spread, log_delta_sd_spread : ndarray, (draw,)
-        How much that logarithm spreads across batches.
-    batches : int
-        How many were fitted.
-    """
-
-    gamma_mean_spread: np.ndarray
-    gamma_sd_log_typical: np.ndarray
-    gamma_sd_spread: np.ndarray
-    log_delta_mean_spread: np.ndarray
-    log_delta_sd_log_typical: np.ndarray
-    log_delta_sd_spread: np.ndarray
-    batches: int
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """The new batch's scans, given each draw of alpha, the slopes and sigma; residuals are in units of sigma.
-
-    Parameters
-    ----------
-    count : ndarray, (1 or draw, feature)
-        Scans observed. Where it is zero, nothing else is read.
-    precision : ndarray, (1 or draw, feature)
-        Variance of a residual over the variance of their mean: the count, in a model without further terms.
-    mean : ndarray, (draw, feature)
-        Mean residual.
-    squares : ndarray, (draw, feature)
-        Sum of the squared residuals about their mean.
-    """
-
-    count: np.ndarray
-    precision: np.ndarray
-    mean: np.ndarray
-    squares: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class NewBatch:
-    """One draw of the new batch for every draw of the population, in units of sigma.
-
-    Parameters
-    ----------
-    gamma, log_delta : ndarray, (draw, feature)
-    gamma_mean, gamma_sd, log_delta_mean, log_delta_sd : ndarray, (draw,)
-        Of the normal distributions that the batch's features share.
-    """
-
-    gamma: np.ndarray
-    log_delta: np.ndarray
-    gamma_mean: np.ndarray
-    gamma_sd: np.ndarray
-    log_delta_mean: np.ndarray
-    log_delta_sd: np.ndarray
-
-
-class _Normal(NamedTuple):
-    mean: np.ndarray
-    sd: np.ndarray
-
-    def drawn(self, rng: np.random.Generator) -> np.ndarray:
-        return np.asarray(self.mean + self.sd * rng.standard_normal(self.sd.shape))
-
-
-class _Priors(NamedTuple):
-    """Of gamma_mean, (draw, 1), and of log gamma_sd, log_delta_mean and log log_delta_sd, (draw, 3)."""
-
-    gamma_mean: _Normal
-    shared: _Normal
-
-
 class _Fit(NamedTuple):
     """How log scales fit the evidence, (draw, feature).
 
@@ -134,26 +42,21 @@ class _Fit(NamedTuple):
 
 
 class _Chains(NamedTuple):
-    """Where the chains are: (draw, feature), (draw, 1), and (draw, 3) as in the priors."""
+    """Where the chains are: (draw, feature), (draw, 1), (draw, 3) as in the priors, and (draw, factor).
+
+    `scores` are the sums that the mean residuals know: of a batch's score, and of its scans' mean noise along a factor.
+    """
 
     log_delta: np.ndarray
     gamma_mean: np.ndarray
     shared: np.ndarray
+    scores: np.ndarray
 
 
 class _Moves(NamedTuple):
     stride: float
     both_ways: bool
     rng: np.random.Generator
-
-
-def from_prior(population: Population, features: int, rng: np.random.Generator) -> NewBatch:
-    """Draw a batch that was never seen, exactly, once for every draw of the population."""
-    gamma_mean, shared = (prior.drawn(rng) for prior in _priors(population))
-    shape = (len(shared), features)
-    log_delta = shared[:, 1:2] + np.exp(shared[:, 2:]) * rng.standard_normal(shape)
-    gamma = gamma_mean + np.exp(shared[:, :1]) * rng.standard_normal(shape)
-    return _new_batch(gamma, log_delta, gamma_mean, shared)
 
 
 def from_data(population: Population, evidence: Evidence, rng: np.random.Generator) -> NewBatch:
@@ -165,47 +68,53 @@ def from_data(population: Population, evidence: Evidence, rng: np.random.Generat
     log scales held where they are, mean and spread again, together with gamma_sd.  Where scans are many the former does
     the work, where they are few the latter: the interweaving of Yu and Meng (2011), doi:10.1198/jcgs.2011.203main.
     Moves are noisy Newton steps, taken by the rule of Metropolis and Hastings.
+
+    Where features share factors, the scores are drawn with gamma_mean in every sweep. That the scores tell of the level
+    of the scales, and that sums of squares of correlated features vary together, is left out.
     """
-    priors, evidence = _priors(population), _readable(evidence)
+    priors, evidence = priors_of(population), _readable(evidence)
     draws, features = evidence.mean.shape
     step = max(1, BLOCK // features)
     parts = []
     for rows in (slice(start, start + step) for start in range(0, draws, step)):
-        block = _Priors(*(_Normal(*(part[rows] for part in prior)) for prior in priors))
-        parts.append(_ended(block, Evidence(*(part[rows] for part in vars(evidence).values())), rng))
-    return _new_batch(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        block = Priors(*(Normal(*(part[rows] for part in prior)) for prior in priors))
+        parts.append(_ended(block, _part(evidence, rows), rng))
+    return new_batch(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _priors(population: Population) -> _Priors:
-    widened = np.sqrt(1 + 1 / population.batches)
-    gamma_mean_sd = (population.gamma_mean_spread * widened)[:, None]
-    middle = population.gamma_sd_log_typical, np.zeros(len(gamma_mean_sd)), population.log_delta_sd_log_typical
-    sd = population.gamma_sd_spread, population.log_delta_mean_spread * widened, population.log_delta_sd_spread
-    return _Priors(_Normal(np.zeros_like(gamma_mean_sd), gamma_mean_sd), _Normal(np.stack(middle, 1), np.stack(sd, 1)))
+def _part(evidence: Evidence, rows: slice) -> Evidence:
+    """Return the evidence of some draws."""
+    count, precision, mean, squares = (
+        getattr(evidence, name)[rows] for name in ("count", "precision", "mean", "squares")
+    )
+    shared = evidence.shared
+    return Evidence(
+        count, precision, mean, squares, None if shared is None else replace(shared, spread=shared.spread[rows])
+    )
 
 
 def _readable(evidence: Evidence) -> Evidence:
     """Return the evidence in full shape, with nothing in it that is not to be read."""
     count = np.broadcast_to(np.asarray(evidence.count, float), evidence.mean.shape)
     parts = (evidence.precision, NO_PRECISION), (evidence.mean, 0.0), (evidence.squares, 0.0)
-    return Evidence(count, *(np.where(count > 0, value, otherwise) for value, otherwise in parts))
+    precision, mean, squares = (np.where(count > 0, value, otherwise) for value, otherwise in parts)
+    return Evidence(count, precision, mean, squares, evidence.shared)
 
 
-def _new_batch(gamma: np.ndarray, log_delta: np.ndarray, gamma_mean: np.ndarray, shared: np.ndarray) -> NewBatch:
-    return NewBatch(gamma, log_delta, gamma_mean[:, 0], np.exp(shared[:, 0]), shared[:, 1], np.exp(shared[:, 2]))
-
-
-def _ended(priors: _Priors, evidence: Evidence, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _ended(priors: Priors, evidence: Evidence, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     """Return gamma, log delta, gamma_mean and what else is shared, at the end of the chains."""
     chains = _start(priors.shared, evidence, rng)
     for sweep in range(SWEEPS):
         stride = 1.0 if sweep < UPHILL else STRIDES[sweep % len(STRIDES)]
         chains = _swept(chains, priors, evidence, _Moves(stride, sweep >= UPHILL, rng))
-    means = _Normal(chains.gamma_mean, np.exp(chains.shared[:, :1]))
-    return _means(chains.log_delta, evidence, means).drawn(rng), *chains
+    means = Normal(chains.gamma_mean, np.exp(chains.shared[:, :1]))
+    gamma = _means(chains.log_delta, _beside(evidence, chains.scores), means).drawn(rng)
+    if evidence.shared is not None:
+        gamma += _of_batch(chains, evidence.shared).drawn(rng) @ evidence.shared.loadings.T
+    return gamma, chains.log_delta, chains.gamma_mean, chains.shared
 
 
-def _start(prior: _Normal, evidence: Evidence, rng: np.random.Generator) -> _Chains:
+def _start(prior: Normal, evidence: Evidence, rng: np.random.Generator) -> _Chains:
     """Return spreads from the prior, and log scales between the data's and their average."""
     shared = np.clip(prior.drawn(rng), -LOG_LIMIT / 2, LOG_LIMIT / 2)
     # One more scan, of variance one, so that features of one scan have an estimate too.
@@ -214,37 +123,75 @@ def _start(prior: _Normal, evidence: Evidence, rng: np.random.Generator) -> _Cha
     between = np.exp(-2 * shared[:, 2:])
     shared[:, 1] = (information * estimate).sum(axis=1) / (information.sum(axis=1) + 1 / prior.sd[:, 1] ** 2)
     log_delta = (information * estimate + between * shared[:, 1:2]) / (information + between)
-    return _Chains(log_delta, np.zeros_like(between), shared)
+    count = 0 if evidence.shared is None else evidence.shared.loadings.shape[1]
+    return _Chains(log_delta, np.zeros_like(between), shared, np.zeros((len(shared), count)))
 
 
-def _swept(chains: _Chains, priors: _Priors, evidence: Evidence, moves: _Moves) -> _Chains:
+def _swept(chains: _Chains, priors: Priors, evidence: Evidence, moves: _Moves) -> _Chains:
     """Move every chain once."""
     log_gamma_sd, middle, log_spread = chains.shared[:, :1], chains.shared[:, 1:2], chains.shared[:, 2:]
     gamma_sd = np.exp(log_gamma_sd)
     known = 1 / (np.exp(2 * chains.log_delta) / evidence.precision + gamma_sd**2)
-    total = known.sum(axis=1, keepdims=True) + 1 / priors.gamma_mean.sd**2
-    gamma_mean = _Normal((known * evidence.mean).sum(axis=1, keepdims=True) / total, total**-0.5).drawn(moves.rng)
-    within = _Normal(middle, np.exp(log_spread))
-    log_delta = _moved(chains.log_delta, within, evidence, _Normal(gamma_mean, gamma_sd), moves)
+    if evidence.shared is None:
+        total = known.sum(axis=1, keepdims=True) + 1 / priors.gamma_mean.sd**2
+        gamma_mean = Normal((known * evidence.mean).sum(axis=1, keepdims=True) / total, total**-0.5).drawn(moves.rng)
+    else:
+        gamma_mean, scores = _scored(known, chains, priors.gamma_mean, evidence, evidence.shared, moves.rng)
+        chains, evidence = chains._replace(scores=scores), _beside(evidence, scores)
+    within = Normal(middle, np.exp(log_spread))
+    log_delta = _moved(chains.log_delta, within, evidence, Normal(gamma_mean, gamma_sd), moves)
     # The log scales are evidence in their turn, of their own mean and log spread.
     mean = log_delta.mean(axis=1, keepdims=True)
     count = np.full_like(mean, log_delta.shape[1])
     scales = Evidence(count, count, mean, ((log_delta - mean) ** 2).sum(axis=1, keepdims=True))
-    middle_prior, spread_prior = (_Normal(*(part[:, [i]] for part in priors.shared)) for i in (1, 2))
+    middle_prior, spread_prior = (Normal(*(part[:, [i]] for part in priors.shared)) for i in (1, 2))
     log_spread = _moved(log_spread, spread_prior, scales, middle_prior, moves)
     middle = _means(log_spread, scales, middle_prior).drawn(moves.rng)
     shared = np.concatenate([log_gamma_sd, middle, log_spread], axis=1)
-    return _moved_together(_Chains(log_delta, gamma_mean, shared), priors.shared, evidence, moves)
+    return _moved_together(_Chains(log_delta, gamma_mean, shared, chains.scores), priors.shared, evidence, moves)
 
 
-def _means(log_scale: np.ndarray, evidence: Evidence, prior: _Normal) -> _Normal:
+def _scored(
+    known: np.ndarray, chains: _Chains, gamma_mean: Normal, evidence: Evidence, shared: Shared, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw gamma_mean (draw, 1) and the scores (draw, factor) together, given the precisions of the mean residuals."""
+    design = np.column_stack([np.ones(len(shared.loadings)), shared.loadings])
+    variance = np.concatenate([gamma_mean.sd**2, shared.spread**2 + _of_noise(chains, shared)], axis=1)
+    precision = np.einsum("dv,vp,vq->dpq", known, design, design, optimize=True)
+    diagonal = np.einsum("dpp->dp", precision)
+    diagonal += 1 / variance
+    root = np.linalg.cholesky(precision)
+    right = np.linalg.solve(root, ((known * evidence.mean) @ design)[..., None])
+    drawn = np.linalg.solve(root.swapaxes(1, 2), right + rng.standard_normal(right.shape))[..., 0]
+    return drawn[:, :1], drawn[:, 1:]
+
+
+def _beside(evidence: Evidence, scores: np.ndarray) -> Evidence:
+    """Return the evidence without what scores (draw, factor) explain of the mean residuals."""
+    if evidence.shared is None:
+        return evidence
+    return replace(evidence, mean=evidence.mean - scores @ evidence.shared.loadings.T)
+
+
+def _of_noise(chains: _Chains, shared: Shared) -> np.ndarray:
+    """Return the variance of the scans' mean noise along a factor, at the batch's level of scale, (draw, 1)."""
+    return np.asarray(np.exp(2 * chains.shared[:, 1:2]) / shared.scans)
+
+
+def _of_batch(chains: _Chains, shared: Shared) -> Normal:
+    """Return what is the batch's own of the scores, (draw, factor)."""
+    share = shared.spread**2 / (shared.spread**2 + _of_noise(chains, shared))
+    return Normal(share * chains.scores, shared.spread * np.sqrt(1 - share))
+
+
+def _means(log_scale: np.ndarray, evidence: Evidence, prior: Normal) -> Normal:
     """Return the distribution of means whose scales are known."""
     noise = np.exp(2 * log_scale) / evidence.precision
     share = noise / (noise + prior.sd**2)
-    return _Normal(evidence.mean + share * (prior.mean - evidence.mean), prior.sd * np.sqrt(share))
+    return Normal(evidence.mean + share * (prior.mean - evidence.mean), prior.sd * np.sqrt(share))
 
 
-def _fit(log_scale: np.ndarray, evidence: Evidence, means: _Normal) -> _Fit:
+def _fit(log_scale: np.ndarray, evidence: Evidence, means: Normal) -> _Fit:
     """Return how log scales fit, with the means integrated over their prior.
 
     The information is halfway between the expected and the observed, which agree where the fit is good; it is never
@@ -262,7 +209,7 @@ def _fit(log_scale: np.ndarray, evidence: Evidence, means: _Normal) -> _Fit:
     return _Fit(log_likelihood, slope, information, share, surprise)
 
 
-def _moved(log_scale: np.ndarray, prior: _Normal, evidence: Evidence, means: _Normal, moves: _Moves) -> np.ndarray:
+def _moved(log_scale: np.ndarray, prior: Normal, evidence: Evidence, means: Normal, moves: _Moves) -> np.ndarray:
     """Move log scales, each on its own; `means` is the prior of the means."""
 
     def newton(value: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -285,7 +232,7 @@ def _moved(log_scale: np.ndarray, prior: _Normal, evidence: Evidence, means: _No
     return np.where(gain > -moves.rng.standard_exponential(gain.shape), proposal, log_scale)
 
 
-def _moved_together(chains: _Chains, prior: _Normal, evidence: Evidence, moves: _Moves) -> _Chains:
+def _moved_together(chains: _Chains, prior: Normal, evidence: Evidence, moves: _Moves) -> _Chains:
     """Move all that is shared but gamma_mean, with the z-scores of the log scales held where they are."""
     z_score = (chains.log_delta - chains.shared[:, 1:2]) / np.exp(chains.shared[:, 2:])
     # A single scan knows gamma_sd² + delta² alone, which is a ridge; with more scans delta is known by itself.
@@ -294,7 +241,7 @@ def _moved_together(chains: _Chains, prior: _Normal, evidence: Evidence, moves: 
     def newton(position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         shared, turn = _straight(position, log_bend)
         away = np.exp(shared[:, 2:]) * z_score
-        fit = _fit(shared[:, 1:2] + away, evidence, _Normal(chains.gamma_mean, np.exp(shared[:, :1])))
+        fit = _fit(shared[:, 1:2] + away, evidence, Normal(chains.gamma_mean, np.exp(shared[:, :1])))
         slope, information = _by_shared(fit, away)
         step = (shared - prior.mean) / prior.sd
         information[:, range(3), range(3)] += 1 / prior.sd**2
@@ -318,8 +265,9 @@ def _moved_together(chains: _Chains, prior: _Normal, evidence: Evidence, moves: 
         gain += ((noise**2).sum(axis=1) - (away**2).sum(axis=1)) / 2
         gain += np.log(np.einsum("sii->si", new_root) / np.einsum("sii->si", root)).sum(axis=1)
     taken &= gain > -moves.rng.standard_exponential(gain.shape)
-    log_delta, shared = (np.where(taken[:, None], *pair) for pair in zip((log_delta, shared), chains[::2], strict=True))
-    return _Chains(log_delta, chains.gamma_mean, shared)
+    before = chains.log_delta, chains.shared
+    log_delta, shared = (np.where(taken[:, None], *pair) for pair in zip((log_delta, shared), before, strict=True))
+    return _Chains(log_delta, chains.gamma_mean, shared, chains.scores)
 
 
 def _bent(shared: np.ndarray, log_bend: np.ndarray) -> np.ndarray:
