@@ -48,10 +48,10 @@ OF_THE_FIT |= {"remove", "factors", "covariance"}
 # These change a cell by the others of its scan.
 JOINT = {"factors", "covariance"}
 OF_EMPIRICAL_BAYES = {"EB", "sva", "shrinkage"}
-OF_THE_FIT |= {"smooth", "subject"}
+OF_THE_FIT |= {"smooth", "subject", "shared"}
 # A fit by NUTS compiles for seconds: these are all there are, and a cell takes the smallest that has what it needs.
 UPDATED_WORLD = {"missing", "log", "several", "smooth"}
-WORLDS = [{"several", "reference"}, UPDATED_WORLD, {"missing", "log", "reference", "federated", "smooth"}]
+WORLDS = [{"several", "reference"}, UPDATED_WORLD, {"missing", "log", "reference", "federated", "smooth", "shared"}]
 WORLDS += [{"missing", "log", "reference", "federated", "remove", ability} for ability in sorted(JOINT)]
 WORLDS += [{"missing", "log", "several", "reference", "federated", "smooth", "remove", "subject"}]
 # Pairs that ask nothing, by the letter of the reason.
@@ -115,7 +115,7 @@ class Outcome(NamedTuple):
 
 @cache
 def whole_table(
-    missing: bool, log: bool, several: bool, remove: bool, factors: bool, smooth: bool, subject: bool
+    missing: bool, log: bool, several: bool, remove: bool, factors: bool, smooth: bool, subject: bool, shared: bool
 ) -> pd.DataFrame:
     """Every scan, newcomers included. Newcomers, the second software and people in motion measure far too much.
 
@@ -139,7 +139,7 @@ def whole_table(
     if subject:
         _, people = np.unique(data["subject"], return_inverse=True)
         y += 1.5 * sigma * np.random.default_rng(7).normal(size=(people.max() + 1, len(FEATURES)))[people]
-    if factors:
+    if factors or shared:
         y += sigma * np.random.default_rng(6).normal(size=(len(y), 1))
     # Far enough from zero to stay positive when harmonized, and of a spread that logarithms matter for.
     y = 10 + 4 * (y - 2.5)
@@ -156,7 +156,7 @@ def parabola(age: Any) -> Any:
 
 
 def rows_of(case: Case, sites: Iterable[str], holes: bool = False) -> pd.DataFrame:
-    kinds = ("log", "several", "remove", "factors", "smooth", "subject")
+    kinds = ("log", "several", "remove", "factors", "smooth", "subject", "shared")
     data = whole_table("missing" in case or holes, *(kind in case for kind in kinds))
     return data[data["site"].isin(list(sites))]
 
@@ -177,7 +177,7 @@ def study_of(case: Case, sites: Iterable[str]) -> bc.Study:
 
 
 def has_cross(case: Case) -> bool:
-    return bool(case.abilities & JOINT)
+    return bool(case.abilities & (JOINT | {"shared"}))
 
 
 def moments_of(case: Case, rows: pd.DataFrame, study: bc.Study) -> bc.Moments:
@@ -210,6 +210,7 @@ def first_fit(case: Case, sites: tuple[str, ...] = SITES) -> bc.Fit:
         options["shrinkage"] = case.shrinkage
     options |= {"factors": 1} if "factors" in case else {}
     options |= {"covariance": True} if "covariance" in case else {}
+    options |= {"shared_factors": 1} if "shared" in case else {}
     if case.method == "nuts":
         options |= {"chains": 2, "tune": 100, "draws": 100, "seed": 3, "progress_bar": False}
     with warnings.catch_warnings():
@@ -593,6 +594,14 @@ def check_subject(outcome: Outcome, folder: Path) -> None:
     assert np.nanstd(within) < np.nanstd(groups.mean())
 
 
+def check_shared(outcome: Outcome, folder: Path) -> None:
+    """All features load on the factor that they share, and batches spread along it."""
+    loadings = outcome.fit.loadings
+    assert loadings.shape == (4, 1) and (loadings > 0.3).all()
+    spread = outcome.fit.parameters["factor_sd"]
+    assert spread.sizes["factor"] == 1 and (spread > 0).all()
+
+
 def check_nuts(outcome: Outcome, folder: Path) -> None:
     """Every value that moved has a spread and lies between its bounds."""
     found, raw = outcome.found, outcome.rows[FEATURES].to_numpy()
@@ -663,7 +672,7 @@ def check_covariance(outcome: Outcome, folder: Path) -> None:
 def run_textbook(case: Case) -> None:
     """Build the textbook form and check it as far as the other capability says."""
     study = data_of(case, SITES)
-    with bc.build_model(study, likelihood="observations") as model:
+    with bc.build_model(study, likelihood="observations", shared_factors=int("shared" in case)) as model:
         if "NUTS" in case:
             sampled = pm.sample(
                 10,
@@ -732,6 +741,7 @@ CHECKS: dict[str, Callable[[Outcome, Path], None]] = {
     "covariance": check_covariance,
     "smooth": check_smooth,
     "subject": check_subject,
+    "shared": check_shared,
 }
 
 
