@@ -14,8 +14,8 @@ help:  ## Show this list
 demo: $(STAMP)  ## Run the demonstration
 	$(BIN)/python scripts/demo.py
 
-test: $(STAMP)  ## Run the tests, without the slow ones
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## Run the tests, without the slow ones, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## Run the simulation studies, which take minutes
 	$(BIN)/python -m pytest -m slow

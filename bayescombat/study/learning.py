@@ -13,9 +13,19 @@ from bayescombat.study.overlap import warn_of_gaps
 from bayescombat.study.reading import batch_cells, check_repeated, measured, positions, subject_labels
 from bayescombat.study.reference import check_reference
 
-__all__ = ["Parts", "Reference", "learned_parts"]
+__all__ = ["Asked", "Parts", "Reference", "learned_parts"]
 
 type Reference = str | Sequence[str] | Mapping[str, str]
+
+
+class Asked(NamedTuple):
+    """What a design is to be, in the words of `DesignSpec.learn`."""
+
+    formula: str
+    remove: str
+    transform: str | None
+    subject: str | None
+    smooth: Mapping[str, int] | None = None
 
 
 class Parts(NamedTuple):
@@ -36,12 +46,7 @@ def learned_parts(
     variables: Sequence[str],
     features: Sequence[str],
     reference: Reference | None,
-    *,
-    formula: str,
-    remove: str,
-    transform: str | None,
-    subject: str | None,
-    smooth: Mapping[str, int] | None = None,
+    asked: Asked,
 ) -> Parts:
     """Return the study of a table, checked.
 
@@ -53,8 +58,8 @@ def learned_parts(
         Names of the batch columns and of the features.
     reference : str, sequence of str, or mapping, optional
         Batch to harmonize to.
-    formula, remove, transform, subject, smooth
-        As in `DesignSpec.learn`.
+    asked : Asked
+        What the design is to be.
 
     Raises
     ------
@@ -77,15 +82,15 @@ def learned_parts(
     spec = DesignSpec.learn(
         table,
         batch=variables,
-        formula=formula,
+        formula=asked.formula,
         features=features,
-        transform=transform,
-        smooth=smooth,
-        subject=subject,
-        remove=remove,
+        transform=asked.transform,
+        smooth=asked.smooth,
+        subject=asked.subject,
+        remove=asked.remove,
     )
     y = measured(table, spec)
     warn_of_gaps(table, spec.sources, levels, batches, codes)
     subjects = subject_labels(table, spec)
-    check_repeated(subjects, subject)
+    check_repeated(subjects, asked.subject)
     return Parts(y, spec.matrix(table), codes, batches, table.index, spec, name, subjects)

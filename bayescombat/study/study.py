@@ -13,7 +13,7 @@ from bayescombat.design import DesignSpec, batch_names, check_variety, formula_t
 from bayescombat.errors import DataError
 from bayescombat.study.arrays import table_of_arrays
 from bayescombat.study.conformity import check_conformity
-from bayescombat.study.learning import Reference, learned_parts
+from bayescombat.study.learning import Asked, Reference, learned_parts
 from bayescombat.study.reading import batch_cells, measured, positions, subject_labels
 from bayescombat.study.selection import chosen_features, warn_of_codes
 from bayescombat.study.summary import summary
@@ -188,18 +188,8 @@ class Study:
         check_variety(table, sizes)
         taken = [*variables, *parse(formula, removal).columns.values(), *sizes, *others]
         names = chosen_features(table, features, taken)
-        parts = learned_parts(
-            table,
-            variables,
-            names,
-            reference,
-            formula=formula,
-            remove=removal,
-            smooth=sizes,
-            subject=others[0] if others else None,
-            transform=transform,
-        )
-        study = cls(*parts)
+        asked = Asked(formula, removal, transform, others[0] if others else None, sizes)
+        study = cls(*learned_parts(table, variables, names, reference, asked))
         if features is None:
             warn_of_codes(study.y, names)
         return study
@@ -263,17 +253,8 @@ class Study:
         """
         table, variables, columns, names, others = table_of_arrays(y, batch, covariates, features, obs, remove, subject)
         kept, removed = (formula_text(part) for part in columns)
-        parts = learned_parts(
-            table,
-            variables,
-            names,
-            reference,
-            formula=kept,
-            remove=removed,
-            subject=others[0] if others else None,
-            transform=transform,
-        )
-        return cls(*parts)
+        asked = Asked(kept, removed, transform, others[0] if others else None)
+        return cls(*learned_parts(table, variables, names, reference, asked))
 
     @classmethod
     def from_design(cls, table: pd.DataFrame, design: DesignSpec, *, reference: Reference | None = None) -> Self:
