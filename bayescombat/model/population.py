@@ -113,20 +113,20 @@ class Population:
 
 def declare_population(moments: Moments, priors: Priors, start: Start, factors: Loadings | None) -> Population:
     """Declare the priors and return the random part."""
-    alpha = pm.Normal("alpha_standard", 0, priors.alpha_sd, dims="feature", initval=start.alpha)
+    suffixes = moments.levels.suffixes
+    hypers = [_hyper(suffix, priors, start, k, factors) for k, suffix in enumerate(suffixes)]
+    shared = None if factors is None else _shared(moments, priors, factors, hypers[0])
+    # What all batches have in common along the factors is part of alpha and sigma, as the data know them.
+    share = (moments.scans / moments.scans.sum())[:, None]
+    scale = 0.0 if shared is None else (share * shared.squares).sum(axis=0)
+    log_sigma = _beside("log_sigma_standard", scale, priors.log_sigma_sd, start.log_sigma)
+    shift = 0.0 if shared is None else pt.exp(log_sigma) * (share * (shared.effect + shared.noise)).sum(axis=0)
+    alpha = _beside("alpha_standard", shift, priors.alpha_sd, start.alpha)
     beta = (
         pm.Normal("beta_standard", 0, priors.beta_sd, dims=("feature", "direction"), initval=start.beta)
         if start.beta.shape[1]
         else pt.zeros(start.beta.shape)
     )
-    log_sigma = pm.Normal("log_sigma_standard", 0, priors.log_sigma_sd, dims="feature", initval=start.log_sigma)
-    suffixes = moments.levels.suffixes
-    hypers = [_hyper(suffix, priors, start, k, factors) for k, suffix in enumerate(suffixes)]
-    shared = None if factors is None else _shared(moments, priors, factors, hypers[0])
-    if shared is not None:
-        # What all batches' squares have in common is part of sigma, as the data know it.
-        share = moments.scans / moments.scans.sum()
-        log_sigma = log_sigma - (share[:, None] * shared.squares).sum(axis=0)
     variables = []
     for k, suffix in enumerate(suffixes):
         place = moments.positions[:, k] - moments.positions[:, k].min()
@@ -136,6 +136,11 @@ def declare_population(moments: Moments, priors: Priors, start: Start, factors: 
         log_scale = sum(variable.log_scale[variable.place] for variable in variables)
     subject_sd = None if start.subject_sd is None else _subject_sd(priors, start)
     return Population(alpha, beta, log_sigma, variables, log_scale, shared, subject_sd)
+
+
+def _beside(name: str, common: Any, sd: float, start: np.ndarray) -> Any:
+    """Return a Normal(0, sd) variable of the features, sampled as its sum with what they have in common."""
+    return pm.Normal(name, common, sd, dims="feature", initval=start) - common
 
 
 def expected_shifts(population: Population) -> Any:
