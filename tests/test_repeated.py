@@ -1,5 +1,6 @@
 """Repeated scans: an intercept for every subject, against dense algebra, longCombat and simulations of known truth."""
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -15,6 +16,8 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import norm
 
 import bayescombat as bc
+from bayescombat.intercepts import Repeats, predicted_intercepts
+from bayescombat.moments import Subjects
 from bayescombat.parameters import POPULATION
 from bayescombat.repeated import fixed_effects
 from benchmarks import parity, repeated
@@ -496,6 +499,28 @@ def test_draws_of_a_subject_share_its_intercept(nuts: bc.Fit) -> None:
     slope = ((study.x[i] - study.x[j]) * beta).sum(axis=-1)
     expected = slope + (study.y[i] - study.y[j] - slope) / delta.transpose("sample", "feature").values
     np.testing.assert_allclose(draws[:, i] - draws[:, j], expected, atol=1e-12)
+
+
+def test_intercepts_of_many_scans_take_memory_for_themselves_alone() -> None:
+    people, sites, draws = 4000, 5, 500
+    place, one = np.arange(people * sites), np.ones((draws, 1))
+    subjects = Subjects(
+        tuple(map(str, range(people))),
+        place // sites,
+        place % sites,
+        np.ones((len(place), 1)),
+        np.zeros((len(place), 1, 0)),
+        np.random.default_rng(0).normal(size=(len(place), 1)),
+    )
+    effects = np.zeros((draws, sites, 1))
+    repeats = Repeats(place, subjects, subjects.batch[:, None], one, effects, np.exp(effects))
+    tracemalloc.start()
+    found = predicted_intercepts(repeats, 0 * one, np.zeros((draws, 1, 0)), one, np.zeros(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(found.mean[-1], subjects.total(subjects.mean_y) / (sites + 1), rtol=1e-12)
+    # Without blocks the scans' residuals of all draws, several times over, would take 300 MiB.
+    assert peak < found.mean.nbytes + found.sd.nbytes + 100 * 2**20
 
 
 def test_missing_cells_change_nothing_but_their_feature() -> None:
