@@ -25,12 +25,13 @@ def estimable(moments: Moments) -> Moments:
     """Return the moments of the features that batch effects can be learned for.
 
     Features that are constant overall, or inside a batch of two or more scans, features that batch and covariates
-    explain exactly, and features observed in too few scans are set aside with a warning.
+    explain exactly, and features observed in too few scans are set aside with a warning; where scans are repeated, so
+    are those that do not tell subjects' intercepts from batches and noise.
 
     Raises
     ------
     DataError
-        If there are too few batches or scans, or every feature was set aside.
+        If there are too few batches, scans or subjects, or every feature was set aside.
     ConfoundedDesignError
         If batch and covariates, or batch variables, cannot be told apart.
     """

@@ -513,7 +513,7 @@ def test_intercepts_of_many_scans_take_memory_for_themselves_alone() -> None:
         np.random.default_rng(0).normal(size=(len(place), 1)),
     )
     effects = np.zeros((draws, sites, 1))
-    repeats = Repeats(place, subjects, subjects.batch[:, None], one, effects, np.exp(effects))
+    repeats = Repeats(place // sites, subjects, subjects.batch[:, None], one, effects, np.exp(effects))
     tracemalloc.start()
     found = predicted_intercepts(repeats, 0 * one, np.zeros((draws, 1, 0)), one, np.zeros(0))
     peak = tracemalloc.get_traced_memory()[1]
