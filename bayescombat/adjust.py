@@ -294,8 +294,8 @@ def _intercepts(draws: Draws) -> Intercepts | None:
 
 def _numbers(draws: Draws) -> int:
     """Return how many numbers the work on one feature takes: several arrays of the size of its coefficients."""
-    pairs = 0 if draws.repeats is None else 6 * len(draws.repeats.subjects.n)
-    return 10 * int(draws.beta[:, 0].size) + (20 + pairs) * len(draws.alpha)
+    people = 0 if draws.repeats is None else 2 * len(draws.repeats.subjects.labels)
+    return 10 * int(draws.beta[:, 0].size) + (20 + people) * len(draws.alpha)
 
 
 def _features(draws: Draws, block: slice) -> Draws:

@@ -180,16 +180,24 @@ def unshrunken(moments: Moments, fit: LeastSquares, sva: bool = False) -> tuple[
     variance = fit.variance if repeated else fit.ssr.sum(axis=0) / (n.sum(axis=0) - lost)
     if moments.reference is not None and not additive.crossed:
         at = moments.batches.index(moments.reference)
-        alpha, variance = fit.cell_mean[at], fit.ssr[at] / (fit.freedom[at] if repeated else n[at] - lost)
+        alpha, variance = fit.cell_mean[at], _of_reference(fit, at) if repeated else fit.ssr[at] / (n[at] - lost)
     gamma, delta2 = gamma + (origin - alpha), _scales(fit, variance)
     if moments.reference is not None and additive.crossed:
         levels = moments.levels
         at, owner = levels.positions([moments.reference])[0], np.repeat(np.arange(len(levels.sizes)), levels.sizes)
         alpha, gamma = origin + gamma[at].sum(axis=0), gamma - gamma[at[owner]]
-        variance, delta2 = variance * delta2[at].prod(axis=0), delta2 / delta2[at[owner]]
+        own = np.where(np.isnan(delta2[at]), 1.0, delta2[at])
+        variance, delta2 = variance * own.prod(axis=0), delta2 / own[owner]
     sigma = np.sqrt(variance)
     size, freedom = (additive.indicator.T @ part for part in (fit.precision, fit.freedom))
     return alpha, sigma, Hats(gamma / sigma, delta2, size, freedom if repeated else size - 1)
+
+
+def _of_reference(fit: LeastSquares, at: int) -> np.ndarray:
+    """Return the residual variance of the reference batch (feature,): the common one where intercepts leave it none."""
+    freedom = fit.freedom[at]
+    told = freedom >= LEAST_FREEDOM
+    return np.where(told, fit.ssr[at] / np.where(told, freedom, 1), fit.variance)
 
 
 def _scales(fit: LeastSquares, variance: np.ndarray) -> np.ndarray:

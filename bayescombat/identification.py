@@ -1,8 +1,6 @@
 """What can be learned from the moments: the design must be estimable, features must vary."""
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from bayescombat.additive import Additive
 from bayescombat.batches import Levels, cell_parts
@@ -11,6 +9,7 @@ from bayescombat.empirical import LEAST_FREEDOM
 from bayescombat.errors import ConfoundedDesignError, DataError, FeatureWarning, listing
 from bayescombat.moments import Moments
 from bayescombat.regression import least_squares, products_of_covariates
+from bayescombat.repeated import freedom_of
 
 __all__ = ["estimable"]
 
@@ -18,18 +17,21 @@ __all__ = ["estimable"]
 NO_VARIATION = 1e-12
 COLLINEAR = 1e-10
 EXPLAINED = 1e-13
+# Beyond this ratio of variances restricted maximum likelihood does not look.
+ALIKE = 1e-10
 
 
 def estimable(moments: Moments) -> Moments:
     """Return the moments of the features that batch effects can be learned for.
 
     Features that are constant overall, or inside a batch of two or more scans, features that batch and covariates
-    explain exactly, and features observed in too few scans are set aside with a warning.
+    explain exactly, and features observed in too few scans are set aside with a warning; where scans are repeated, so
+    are those that do not tell subjects' intercepts from batches and noise.
 
     Raises
     ------
     DataError
-        If there are too few batches or scans, or every feature was set aside.
+        If there are too few batches, scans or subjects, or every feature was set aside.
     ConfoundedDesignError
         If batch and covariates, or batch variables, cannot be told apart.
     """
@@ -40,7 +42,7 @@ def estimable(moments: Moments) -> Moments:
     kept = _check_confounding(_without(moments, _scarce(moments), "observed in too few scans or batches"))
     kept = _without(kept, kept.constant, "constant overall or inside a batch of two or more scans")
     kept = _without(kept, _explained(kept), "explained exactly by batch and covariates")
-    kept = _without(kept, _alike(kept), "never observed twice in a subject, or alike in all scans of every subject")
+    kept = _repeated(kept)
     if not kept.features:
         raise DataError(
             f"Expected at least one feature that varies within batches, found none among {listing(moments.features)}."
@@ -110,32 +112,32 @@ def _check_subjects(moments: Moments) -> None:
             f"Expected several scans of at least some subjects in {moments.spec.subject!r}, found one scan per "
             "subject: a subject's intercept and the noise cannot be told apart. Leave the subject out."
         )
-    edges = coo_array((np.ones(len(subjects.batch)), (subjects.subject, count + subjects.batch)))
-    nodes = count + len(moments.batches)
-    edges.resize(nodes, nodes)
-    # Subjects and the batches they were scanned in; means of either are told apart within connected ones.
-    parts, _ = connected_components(edges, directed=False)
-    if moments.scans.sum() <= nodes - parts + len(moments.covariates):
-        raise DataError(
-            f"Expected more scans than batches, subjects and covariates explain by themselves, found "
-            f"{moments.scans.sum()} scans of {count} subjects in {len(moments.batches)} batches. Leave the subject or "
-            "covariates out, or add scans."
-        )
 
 
-def _alike(moments: Moments) -> np.ndarray:
-    """Return which features tell nothing of the noise between scans of a subject, (feature,)."""
+def _repeated(moments: Moments) -> Moments:
+    """Return the moments of the features that tell subjects' intercepts from batches and from noise.
+
+    Raises
+    ------
+    DataError
+        If that is no feature.
+    """
     subjects = moments.subjects
-    if subjects is None:
-        return np.zeros(len(moments.features), dtype=bool)
-    total = np.maximum(subjects.total(subjects.n), 1)
-    mean = subjects.total(subjects.n * subjects.mean_y) / total
-    between = (subjects.n * (subjects.mean_y - mean[subjects.subject]) ** 2).sum(axis=0)
-    of_pairs = np.zeros_like(moments.mean_y)
-    np.add.at(of_pairs, subjects.batch, subjects.n * (subjects.mean_y - moments.mean_y[subjects.batch]) ** 2)
-    within = (moments.syy - of_pairs).sum(axis=0) + between
-    alone = (subjects.total(subjects.n) <= 1).all(axis=0)
-    return np.asarray(alone | (within <= EXPLAINED * np.maximum(moments.syy.sum(axis=0), between)))
+    if subjects is None or not moments.features:
+        return moments
+    found = freedom_of(moments)
+    for bad, words in ((found.noise < 1, "noise"), (found.intercepts < 1, "batches")):
+        if bad.all():
+            raise DataError(
+                "Expected more scans than batches, subjects and covariates explain by themselves, and more subjects "
+                f"than batches and covariates explain, found {moments.scans.sum()} scans of {len(subjects.labels)} "
+                f"subjects in {len(moments.batches)} batches, which do not tell subjects' intercepts from {words}. "
+                "Leave the subject or covariates out, or add scans."
+            )
+    untold = np.broadcast_to((found.noise < 1) | (found.intercepts < 1), len(moments.features))
+    alike = found.unexplained <= ALIKE
+    kept = _without(moments, untold, "whose scans do not tell subjects' intercepts from noise or from batches")
+    return _without(kept, alike[~untold], "alike in all scans of every subject")
 
 
 def _check_aliasing(moments: Moments) -> None:

@@ -16,6 +16,8 @@ from bayescombat.moments import Subjects
 __all__ = ["Intercepts", "Repeats", "nested_information", "predicted_intercepts", "scores"]
 
 GOLDEN = (np.sqrt(5) - 1) / 2
+# Numbers in one block of work: 8 MiB of float64.
+BLOCK = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,8 @@ class Intercepts:
     def drawn(self) -> np.ndarray:
         """Return one intercept for every scan and draw, the same for all scans of a subject, (obs, feature, draw)."""
         assert self.noise is not None
-        return np.moveaxis((self.mean + self.sd * self.noise)[:, self.member], 0, -1)
+        mean, sd, noise = (part[:, self.member] for part in (self.mean, self.sd, self.noise))
+        return np.moveaxis(mean + sd * noise, 0, -1)
 
 
 def predicted_intercepts(
@@ -110,6 +113,20 @@ def predicted_intercepts(
     center : ndarray, (covariate,)
         The average covariates that alpha refers to.
     """
+    shape = len(alpha), len(repeats.subjects.labels), alpha.shape[1]
+    mean, sd = np.empty(shape), np.empty(shape)
+    step = max(1, BLOCK // max(repeats.subjects.mean_y.size, 1))
+    for start in range(0, len(alpha), step):
+        every = slice(start, start + step)
+        some = repeats.draws(every)
+        mean[every], sd[every] = _mean_and_sd(some, alpha[every], beta[every], sigma[every], center)
+    return Intercepts(mean, sd, repeats.member, repeats.noise)
+
+
+def _mean_and_sd(
+    repeats: Repeats, alpha: np.ndarray, beta: np.ndarray, sigma: np.ndarray, center: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and standard deviations of the intercepts, (draw, subject, feature)."""
     pairs = repeats.subjects
     scale, left = sigma[:, None, :].copy(), pairs.mean_y - alpha[:, None, :]
     for column in repeats.levels.T:
@@ -121,7 +138,7 @@ def predicted_intercepts(
     total, weighted = (np.add.reduceat(part, pairs.starts, axis=1) for part in (precision, precision * left))
     variance = repeats.subject_sd[:, None, :] ** 2
     known = 1 + variance * total
-    return Intercepts(variance * weighted / known, np.sqrt(variance / known), repeats.member, repeats.noise)
+    return variance * weighted / known, np.sqrt(variance / known)
 
 
 def nested_information(

@@ -1,6 +1,8 @@
 """Repeated scans: an intercept for every subject, against dense algebra, longCombat and simulations of known truth."""
 
+import tracemalloc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import norm
 
 import bayescombat as bc
+from bayescombat.intercepts import Repeats, predicted_intercepts
+from bayescombat.moments import Subjects
 from bayescombat.parameters import POPULATION
 from bayescombat.repeated import fixed_effects
 from benchmarks import parity, repeated
@@ -164,6 +168,57 @@ def test_subjects_without_a_variance_give_least_squares() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-12, err_msg=name)
 
 
+def spread_far(times: float) -> pd.DataFrame:
+    """Return noise of one unit, and intercepts of that many; the subjects of the fourth site were scanned once."""
+    rng, data = np.random.default_rng(4), table()
+    alone = data["site"] == "site_04"
+    data["subject"] = np.where(alone, [f"once {i}" for i in range(len(data))], data["subject"].astype(str))
+    people = rng.normal(0, times, (data["subject"].nunique(), len(FEATURES)))
+    data[FEATURES] = rng.normal(size=(len(data), len(FEATURES))) + people[pd.factorize(data["subject"])[0]]
+    return data
+
+
+@pytest.mark.parametrize("times", [1e3, 1e4, 3e4])
+def test_intercepts_that_spread_far_leave_the_noise_as_it_is(times: float) -> None:
+    data = spread_far(times)
+    fit = fixed_effects(bc.Moments.from_study(study_of(data)))
+    for v, feature in enumerate(FEATURES):
+        y, x, z = dense(data, feature, ["site"])
+        both = np.column_stack([x, z])
+        left = y - both @ np.linalg.lstsq(both, y)[0]
+        # Where intercepts could be anything, noise is what subjects do not explain by themselves.
+        expected = left @ left / (len(y) - np.linalg.matrix_rank(both))
+        np.testing.assert_allclose(fit.variance[v], expected, rtol=2e-3)
+    assert (np.abs(np.log(fit.subject_sd / times)) < 0.5).all()
+
+
+@pytest.mark.parametrize("variables", ["site", ["site", "software"]])
+def test_a_reference_whose_intercepts_leave_it_no_scale_has_the_common_one(variables: object) -> None:
+    data = spread_far(1e4)
+    data["software"] = np.where(data["site"] == "site_04", "7", data["software"])
+    data.loc[data.index[:8], "software"] = "7"
+    reference = "site_04" if variables == "site" else ["site_04", "7"]
+    fit = bc.fit(study_of(data, batch=variables, reference=reference), method="eb")
+    found = fixed_effects(fit.moments)
+    only = [label.startswith("site_04") for label in fit.moments.batches]
+    assert (found.freedom[only] < 1e-3).all()
+    ratio = fit.parameters["sigma"] ** 2 / found.variance
+    assert ((0.3 < ratio) & (ratio < 3)).all()
+    assert np.isfinite(fit.harmonized["mean"]).all()
+
+
+def test_no_cell_mean_is_known_better_than_by_scans_without_intercepts() -> None:
+    """Two sites share three people who were scanned often; the third has many people of its own."""
+    people = [(f"a{i}", "A") for i in range(40) for _ in range(2)]
+    people += [(f"b{i}", site) for i in range(3) for site in "BC" for _ in range(10)]
+    data = pd.DataFrame(people, columns=["subject", "site"])
+    rng = np.random.default_rng(0)
+    intercept = rng.normal(0, 3, (data["subject"].nunique(), len(FEATURES)))
+    data[FEATURES] = rng.normal(size=(len(data), len(FEATURES))) + intercept[pd.factorize(data["subject"])[0]]
+    moments = bc.Moments.from_study(study_of(data, covariates=None))
+    assert (fixed_effects(moments).precision <= moments.n * (1 + 1e-9)).all()
+
+
 # ---------------------------------------------------------------- published longitudinal ComBat
 
 
@@ -177,6 +232,24 @@ def test_longcombat_needs_subjects_and_no_reference() -> None:
         bc.fit(study_of(table(), subject=None), method="eb", compat="longcombat")
     with pytest.raises(bc.BayesCombatError, match="found a reference batch"):
         bc.fit(study_of(table(), reference="site_02"), method="eb", compat="longcombat")
+
+
+def test_longcombat_takes_an_unknown_batch_for_an_average_one() -> None:
+    fit = eb_fit(compat="longcombat")
+    rows = table().head(4).assign(site="site_09")
+    found = fit.harmonize(rows, unseen="prior")["mean"]
+    assert np.isfinite(found).all()
+    p = fit.parameters.mean("batch")
+    scale = np.exp(np.log(fit.parameters["delta"]).mean("batch"))
+    study, old = study_of(table()), fit.parameters
+    kept = (study.x[:4] - fit.moments.center) @ old["beta"].values.T + old["alpha"].values
+    # The subject is known: its intercept does not depend on where the rows are from.
+    known, first = fit.harmonized["mean"][:4], old.isel(batch=0)
+    ratio = first["delta"].values
+    left = study.y[:4] - kept - first["gamma"].values
+    intercept = (known.values - kept - left / ratio) / (1 - 1 / ratio)
+    expected = kept + intercept + (study.y[:4] - kept - intercept - p["gamma"].values) / scale.values
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
 
 
 @pytest.mark.parametrize("travelling", repeated.TRAVELLING)
@@ -428,6 +501,28 @@ def test_draws_of_a_subject_share_its_intercept(nuts: bc.Fit) -> None:
     np.testing.assert_allclose(draws[:, i] - draws[:, j], expected, atol=1e-12)
 
 
+def test_intercepts_of_many_scans_take_memory_for_themselves_alone() -> None:
+    people, sites, draws = 4000, 5, 500
+    place, one = np.arange(people * sites), np.ones((draws, 1))
+    subjects = Subjects(
+        tuple(map(str, range(people))),
+        place // sites,
+        place % sites,
+        np.ones((len(place), 1)),
+        np.zeros((len(place), 1, 0)),
+        np.random.default_rng(0).normal(size=(len(place), 1)),
+    )
+    effects = np.zeros((draws, sites, 1))
+    repeats = Repeats(place // sites, subjects, subjects.batch[:, None], one, effects, np.exp(effects))
+    tracemalloc.start()
+    found = predicted_intercepts(repeats, 0 * one, np.zeros((draws, 1, 0)), one, np.zeros(0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(found.mean[-1], subjects.total(subjects.mean_y) / (sites + 1), rtol=1e-12)
+    # Without blocks the scans' residuals of all draws, several times over, would take 300 MiB.
+    assert peak < found.mean.nbytes + found.sd.nbytes + 100 * 2**20
+
+
 def test_missing_cells_change_nothing_but_their_feature() -> None:
     data = table()
     data.loc[data.index[5], FEATURES[0]] = np.nan
@@ -468,6 +563,21 @@ def test_moments_come_back_from_their_file(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(again.subjects, name), getattr(moments.subjects, name), err_msg=name)
 
 
+def test_moments_of_subjects_that_cannot_be_any_are_refused(tmp_path: Path) -> None:
+    moments = bc.Moments.from_study(study_of(table()))
+    wrong = moments.subjects.mean_y.copy()
+    wrong[0, 0] = np.nan
+    replace(moments, subjects=replace(moments.subjects, mean_y=wrong)).save(tmp_path / "moments.nc", min_scans=1)
+    with pytest.raises(bc.FileFormatError, match="found others in 'pair_mean_y'"):
+        bc.Moments.load(tmp_path / "moments.nc")
+
+
+def test_moments_with_and_without_subjects_do_not_merge() -> None:
+    parts = [bc.Moments.from_study(study_of(table(), **options)) for options in ({}, {"subject": None})]
+    with pytest.raises(bc.DataError, match="designs that differ in 'subject'"):
+        bc.merge(parts)
+
+
 def test_update_is_the_fit_to_everything() -> None:
     data, spec = table(), study_of(table()).spec
     first = bc.Study.from_design(data[data["site"] != "site_04"], spec)
@@ -506,6 +616,37 @@ def test_features_alike_in_all_scans_of_every_subject_are_set_aside() -> None:
     with pytest.warns(bc.FeatureWarning, match="alike in all scans of every subject: 'feature_1'"):
         fit = bc.fit(study_of(data), method="eb")
     np.testing.assert_array_equal(fit.harmonized["mean"][:, 1], data[FEATURES[1]])
+
+
+@pytest.mark.parametrize("label", ["site", "everyone"])
+def test_subjects_that_batches_explain_are_refused(label: str) -> None:
+    data = table().assign(subject="one")
+    data["subject"] = data["site"] if label == "site" else data["subject"]
+    with pytest.raises(bc.DataError, match="which do not tell subjects' intercepts from batches"):
+        bc.fit(study_of(data), method="eb")
+
+
+def test_a_feature_whose_only_repeated_scan_a_covariate_explains_is_set_aside() -> None:
+    data = table()
+    again = np.flatnonzero(data.duplicated("subject"))[1:]
+    data.loc[data.index[again], FEATURES[0]] = np.nan
+    with pytest.warns(bc.FeatureWarning) as caught:
+        fit = bc.fit(study_of(data), method="eb")
+    words = "do not tell subjects' intercepts from noise or from batches: 'feature_0'"
+    assert any(words in str(warning.message) for warning in caught)
+    assert fit.layout.features == tuple(FEATURES[1:])
+
+
+def test_features_alike_in_all_scans_of_every_subject_but_for_the_site_are_set_aside() -> None:
+    data = table()
+    data[FEATURES[1]] = data.groupby("subject")[FEATURES[1]].transform("first") + data["site"].str[-1].astype(int)
+    with pytest.warns(bc.FeatureWarning, match="alike in all scans of every subject: 'feature_1'"):
+        bc.fit(study_of(data), method="eb")
+
+
+def test_penalised_columns_may_be_more_than_the_scans_tell_apart() -> None:
+    fit = bc.fit(study_of(table(), covariates="sex", smooth={"age": 40}), method="eb")
+    assert np.isfinite(fit.harmonized["mean"]).all()
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,7 @@ class Extension:
     def _average(self, variable: str) -> dict[str, np.ndarray]:
         labels = [self.fitted.label(variable, level) for level in self.fitted.names[variable]]
         some = self.parameters.sel(batch=labels)
-        names = [name for name in HYPERPARAMETERS if name in some]
+        names = [name for name in (*HYPERPARAMETERS, "gamma_unshrunken") if name in some]
         return {
             "gamma": some["gamma"].mean("batch").values,
             "delta": np.exp(np.log(some["delta"].values).mean(axis=some["delta"].dims.index("batch"))),

@@ -80,7 +80,7 @@ def check_same_design(first: Moments, other: Moments) -> None:
     if first.spec != other.spec:
         differing = [
             name
-            for name in ("batch", "features", "formula", "remove", "covariates", "transform")
+            for name in ("batch", "features", "formula", "remove", "covariates", "transform", "subject", "smooths")
             if getattr(first.spec, name) != getattr(other.spec, name)
         ]
         raise DataError(

@@ -292,10 +292,12 @@ class Moments:
             If the file holds no moments, or numbers that cannot be any.
         """
         moments = cls.from_dataset(read_tree(path, kind="moments").to_dataset())
-        least = {"n": 0, "syy": 0}
+        least = {"n": 0, "syy": 0, "pair_n": 0}
         values = {name: getattr(moments, name) for name in ARRAYS}
+        if moments.subjects is not None:
+            values |= {name: part.values for name, part in moments.subjects.to_variables().items() if name != "subject"}
         sound = {name: np.isfinite(v) & (v >= least.get(name, -np.inf)) for name, v in values.items()}
-        broken = [name for name in ARRAYS if not sound[name].all()]
+        broken = [name for name in sound if not sound[name].all()]
         if broken:
             raise FileFormatError(
                 f"Expected finite moments in {os.fspath(path)!r}, and no negative sizes and squares, found others in "

@@ -72,7 +72,8 @@ class Design:
         coefficients[:, self.levels.shape[1] :] = np.einsum("fpq,fq->fp", np.linalg.inv(fit.whitener), fit.beta)
         coefficients[:, self.penalised < 0] = 0
         ssr, free = self._squares(fit).sum(axis=0), np.zeros((1, design.shape[-1]))
-        return Sums(distinct, count, products, cross, squares, design, ssr, freedom, right, coefficients, free)
+        basis = np.linalg.eigh(design - (products / distinct[:, None, None, None]).sum(axis=0))[1]
+        return Sums(distinct, count, products, cross, squares, design, ssr, freedom, right, coefficients, free, basis)
 
     def _right(self, fit: LeastSquares) -> np.ndarray:
         """Return the cross-products of the design with the residuals, (feature, column)."""
@@ -146,8 +147,10 @@ class Design:
         intercept = (weight * pairs.total(pairs.n * residual))[pairs.subject]
         ssr = self._squares(moved)
         np.add.at(ssr, pairs.batch, pairs.n * intercept * (intercept - 2 * residual))
-        covariance = np.einsum("bp,fpq,cq->fbc", self.levels, solved.inverse[:, :count, :count], self.levels)
-        noise, shared = _split(covariance, seen)
+        covariance = self.levels @ solved.inverse[:, :count, :count] @ self.levels.T
+        noise, shared = _split(
+            covariance, seen, np.where(seen, fit.additive.leverage() / np.maximum(moments.n, 1), 0.0)
+        )
         root = _every(fit.whitener, len(solved.variance))
         of_slopes = root @ solved.inverse[:, count:, count:] @ root.swapaxes(1, 2)
         return replace(
@@ -198,12 +201,16 @@ def _every(values: np.ndarray, count: int) -> np.ndarray:
     return np.broadcast_to(values, (count, *values.shape[1:]))
 
 
-def _split(covariance: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the variances of cell means about what they share (batch, feature), and of that, (feature,)."""
+def _split(covariance: np.ndarray, seen: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the variances of cell means about what they share (batch, feature), and of that, (feature,).
+
+    No mean is known better than by as many scans without intercepts, of which it would have the variance `least`.
+    """
     own = np.where(seen, np.einsum("fbb->fb", covariance).T, np.inf)
     known = np.broadcast_to(seen, own.shape).astype(float)
     pairs = np.maximum(known.sum(axis=0) * (known.sum(axis=0) - 1), 1)
     between = np.einsum("bf,fbc,cf->f", known, covariance, known, optimize=True)
     between -= np.where(known > 0, own, 0.0).sum(axis=0)
-    shared = np.clip(between / pairs, 0, own.min(axis=0) * 0.99)
+    most = np.maximum((own - least).min(axis=0), 0)
+    shared = np.clip(between / pairs, 0, most)
     return own - shared, shared

@@ -7,8 +7,8 @@ from scipy.optimize.elementwise import find_root
 
 __all__ = ["Solved", "Sums", "likeliest_ratio"]
 
-# Of the logarithm of the ratio of variances: below, subjects are taken for alike.
-GRID = np.linspace(-12.0, 12.0, 25)
+# Of the logarithm of the ratio of variances: below, subjects are taken for alike; above, scans of a subject are.
+GRID = np.linspace(-12.0, 24.0, 37)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,8 @@ class Sums:
         Those of the penalised columns that the residuals were taken with.
     penalty : ndarray, (1 or feature, column)
         Of the squared coefficients; zero for columns that are free.
+    basis : ndarray, (1 or feature, column, direction)
+        Directions of the columns, told apart by how much scans of the same subject tell of them.
     """
 
     size: np.ndarray
@@ -52,6 +54,7 @@ class Sums:
     right: np.ndarray
     coefficients: np.ndarray
     penalty: np.ndarray
+    basis: np.ndarray
 
     def of(self, features: np.ndarray) -> "Sums":
         """Return the sums of some features."""
@@ -71,20 +74,33 @@ class Sums:
             self.right[features],
             self.coefficients[features],
             some(self.penalty, 0),
+            some(self.basis, 0),
         )
 
     def solved(self, ratio: np.ndarray) -> "Solved":
-        """Return generalised least squares at a ratio of variances, (feature,)."""
+        """Return generalised least squares at a ratio of variances, (1 or feature,)."""
         weight = ratio / (1 + ratio * self.size[:, None])
         products = self.products * np.ones((1, len(ratio), 1, 1))
         normal = self.design - np.einsum("kf,kfpq->fpq", weight, products)
         right = self.right - np.einsum("kf,kfp->fp", weight, self.cross)
         squares = self.ssr - (weight * self.squares).sum(axis=0)
         bent = self.penalty * self.coefficients
-        inverse = np.linalg.inv(normal + self.penalty[:, :, None] * np.eye(normal.shape[-1]))
-        change = np.einsum("fpq,fq->fp", inverse, right - bent)
-        least = squares + (bent * self.coefficients).sum(axis=-1) - ((right - bent) * change).sum(axis=-1)
+        root, turned = self._turned(normal + self.penalty[:, :, None] * np.eye(normal.shape[-1]))
+        along = np.einsum("fpq,fp->fq", root, right - bent)
+        solution = np.linalg.solve(turned, along[..., None])[..., 0]
+        inverse = root @ np.linalg.inv(turned) @ root.swapaxes(1, 2)
+        change = np.einsum("fpq,fq->fp", root, solution)
+        least = squares + (bent * self.coefficients).sum(axis=-1) - (along * solution).sum(axis=-1)
         return Solved(ratio, normal, inverse, change, least / self.freedom, right, squares)
+
+    def _turned(self, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the basis in units that make the diagonal of normal equations one, and these equations in it.
+
+        Where intercepts spread far, what is told between subjects is known far worse than what is told within them.
+        """
+        turned = self.basis.swapaxes(1, 2) @ normal @ self.basis
+        unit = 1 / np.sqrt(np.einsum("fpp->fp", turned))
+        return self.basis * unit[:, None, :], turned * unit[:, :, None] * unit[:, None, :]
 
     def criterion(self, ratio: np.ndarray) -> np.ndarray:
         """Return minus twice the restricted log-likelihood, up to a constant, (feature,)."""
@@ -139,8 +155,7 @@ class Solved:
 
 def likeliest_ratio(sums: Sums) -> np.ndarray:
     """Return the ratio of variances at which the restricted likelihood is highest, (feature,)."""
-    features = np.arange(len(sums.ssr))
-    criterion = np.stack([sums.criterion(np.full(len(features), np.exp(place))) for place in GRID])
+    criterion = np.stack([sums.criterion(np.exp([place])) for place in GRID])
     best = criterion.argmin(axis=0)
     inside = np.flatnonzero((best > 0) & (best < len(GRID) - 1))
     log_ratio = GRID[best]
