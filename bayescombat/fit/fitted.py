@@ -66,7 +66,8 @@ class Fit(Contents):
         .. math:: y^* = \alpha + x_k'\beta_k + \gamma_t + \frac{\delta_t}{\delta_i} (y - \alpha - x'\beta - \gamma_i)
 
         where :math:`x_k` are the preserved covariates: those of the study's ``remove`` are taken out, and measured from
-        their average over the scans (of each feature, where cells are missing).
+        their average over the scans (of each feature, where cells are missing). Where the study names subjects, their
+        intercepts are part of :math:`\alpha`: of a fitted subject as its fitted scans say, of another as these rows do.
 
         Parameters
         ----------
@@ -93,10 +94,10 @@ class Fit(Contents):
         xarray.Dataset
             ``mean, sd, lower, upper`` (obs, feature), in feature units; ``mean`` alone for empirical Bayes. ``mean``
             and ``sd`` are exact over all draws; the bounds are quantiles of at most 1,000 of them. Where the study
-            takes logarithms all four are on the natural scale, and there and with ``factors`` or ``covariance`` all
-            are from these draws; the estimate of empirical Bayes is the exponential of the harmonized logarithm.
-            Missing cells stay missing. Features that were set aside come back as they were, with ``sd`` zero, and are
-            marked by the coordinate ``set_aside``.
+            takes logarithms all four are on the natural scale, and there, with subjects, and with ``factors`` or
+            ``covariance`` all are from these draws; the estimate of empirical Bayes is the exponential of the harmonized
+            logarithm. Missing cells stay missing. Features that were set aside come back as they were, with ``sd`` zero,
+            and are marked by the coordinate ``set_aside``.
 
         Raises
         ------

@@ -266,7 +266,8 @@ class Moments:
         are known, once it has little more scans than design columns; the only scan of a category in a batch of any
         size; the covariates of a scan that alone lacks a feature; and, from files with and without a scan, that scan.
         So `min_scans` should be well above the number of design columns. The features' cross-products, if kept, tell
-        more.
+        more. Where the design names subjects, the file holds their labels and the means of each one's scans in a batch,
+        of a single scan that scan itself.
         """
         fewest = np.where(self.n > 0, self.n, np.inf).min(axis=1)
         if self.subjects is not None:
