@@ -95,9 +95,9 @@ class Fit(Contents):
             ``mean, sd, lower, upper`` (obs, feature), in feature units; ``mean`` alone for empirical Bayes. ``mean``
             and ``sd`` are exact over all draws; the bounds are quantiles of at most 1,000 of them. Where the study
             takes logarithms all four are on the natural scale, and there, with subjects, and with ``factors`` or
-            ``covariance`` all are from these draws; the estimate of empirical Bayes is the exponential of the harmonized
-            logarithm. Missing cells stay missing. Features that were set aside come back as they were, with ``sd`` zero,
-            and are marked by the coordinate ``set_aside``.
+            ``covariance`` all are from these draws; the estimate of empirical Bayes is the exponential of the
+            harmonized logarithm. Missing cells stay missing. Features that were set aside come back as they were, with
+            ``sd`` zero, and are marked by the coordinate ``set_aside``.
 
         Raises
         ------
