@@ -29,6 +29,7 @@ from bayescombat.mixed import shared_empirical_bayes
 from bayescombat.moments import Moments
 from bayescombat.parameters import estimated, identify
 from bayescombat.priors import Priors
+from bayescombat.repeated import fixed_effects
 from bayescombat.settings import Settings
 
 __all__ = ["Estimator", "again", "by_empirical_bayes", "by_nuts"]
@@ -178,6 +179,16 @@ def _warn_of_little_data(moments: Moments, whole_run: bool = False) -> None:
             "from the prior alone.",
             BatchSizeWarning,
         )
+    if moments.subjects is not None:
+        fit = fixed_effects(moments)
+        left = np.median(fit.additive.indicator.T @ fit.freedom, axis=1)
+        spent = labels[(scans > 1) & (freedom >= LEAST_FREEDOM) & (left < LEAST_FREEDOM)]
+        if len(spent):
+            warn(
+                f"The intercepts of subjects use up the scans of {listing(spent)}, where few subjects have several. "
+                "There the scale comes nearly from the prior alone.",
+                BatchSizeWarning,
+            )
     if len(single):
         effect = (
             "As in sva, the whole run is therefore mean-only: no batch's scale is adjusted."

@@ -29,8 +29,8 @@ def log_study(volumes: pd.DataFrame) -> bc.Study:
 
 @pytest.fixture(scope="module")
 def log_fit(log_study: bc.Study) -> bc.Fit:
-    """A fit by NUTS: 2 chains of 600 draws."""
-    return bc.fit(log_study, chains=2, tune=500, draws=600, seed=1, progress_bar=False)
+    """A fit by NUTS: 2 chains of 1,000 draws."""
+    return bc.fit(log_study, chains=2, tune=500, draws=1000, seed=1, progress_bar=False)
 
 
 def test_empirical_bayes_is_the_exponential_of_harmonized_logarithms(
@@ -58,14 +58,14 @@ def test_nothing_negative_comes_out_where_the_plain_model_gives_negatives(
 
 
 def test_mean_and_sd_are_those_of_the_draws_on_the_natural_scale(log_fit: bc.Fit) -> None:
-    # 1,200 draws, of which every second one is taken for the summary.
-    draws = log_fit.draws(1200).values[::2]
+    # 2,000 draws, of which every second one is taken for the summary.
+    draws = log_fit.draws(2000).values[::2]
     np.testing.assert_allclose(log_fit.harmonized["mean"], draws.mean(axis=0), rtol=1e-10)
     np.testing.assert_allclose(log_fit.harmonized["sd"], draws.std(axis=0, ddof=1), rtol=1e-8)
 
 
 def test_intervals_are_transformed(log_fit: bc.Fit) -> None:
-    draws = np.log(log_fit.draws(1200).values[::2])
+    draws = np.log(log_fit.draws(2000).values[::2])
     lower, upper = np.quantile(draws, [0.05, 0.95], axis=0)
     # Quantiles interpolate between draws, whose logarithms are a little closer together than their values.
     np.testing.assert_allclose(np.log(log_fit.harmonized["lower"]), lower, atol=1e-3)

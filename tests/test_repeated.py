@@ -198,7 +198,8 @@ def test_a_reference_whose_intercepts_leave_it_no_scale_has_the_common_one(varia
     data["software"] = np.where(data["site"] == "site_04", "7", data["software"])
     data.loc[data.index[:8], "software"] = "7"
     reference = "site_04" if variables == "site" else ["site_04", "7"]
-    fit = bc.fit(study_of(data, batch=variables, reference=reference), method="eb")
+    with pytest.warns(bc.BatchSizeWarning, match="use up the scans of"):
+        fit = bc.fit(study_of(data, batch=variables, reference=reference), method="eb")
     found = fixed_effects(fit.moments)
     only = [label.startswith("site_04") for label in fit.moments.batches]
     assert (found.freedom[only] < 1e-3).all()
@@ -665,6 +666,15 @@ def test_adopt_is_refused() -> None:
     rows = table().head(3).assign(site="site_09")
     with pytest.raises(bc.BayesCombatError, match="intercepts adopt does not know"):
         eb_fit().adopt(rows)
+
+
+def test_a_site_of_single_scans_is_named_where_intercepts_use_them_up() -> None:
+    data = table()
+    data[FEATURES] = 10 * data.groupby("subject")[FEATURES].transform("mean") + 0.3 * data[FEATURES]
+    mine = data["site"] == "site_04"
+    data.loc[mine, "subject"] = 1000 + np.arange(mine.sum())
+    with pytest.warns(bc.BatchSizeWarning, match="intercepts of subjects use up the scans of 'site_04'"):
+        bc.fit(study_of(data), method="eb")
 
 
 def test_rows_without_the_subject_column() -> None:
