@@ -91,7 +91,11 @@ class Estimates:
 
 
 def empirical_bayes(
-    moments: Moments, shrinkage: Shrinkage = "parametric", mean_only: bool = False, compat: Compat | None = None
+    moments: Moments,
+    shrinkage: Shrinkage = "parametric",
+    mean_only: bool = False,
+    compat: Compat | None = None,
+    fit: LeastSquares | None = None,
 ) -> Estimates:
     """Return the empirical-Bayes estimates of every feature in the moments.
 
@@ -105,6 +109,8 @@ def empirical_bayes(
         Shift only: delta is one.
     compat : {"sva", "longcombat"}, optional
         Reproduce an R package: what is known to be wrong with it too.
+    fit : LeastSquares, optional
+        The fixed effects, where they are known already.
 
     Notes
     -----
@@ -112,7 +118,7 @@ def empirical_bayes(
     the shifts for as sure as if all scans were independent, and divides sums of squares by n - 1 although subjects'
     intercepts took their part: shifts are shrunken too little and scales come out too small.
     """
-    fit, sva = fixed_effects(moments), compat == "sva"
+    fit, sva = fixed_effects(moments) if fit is None else fit, compat == "sva"
     if compat == "longcombat":
         fit = replace(fit, precision=moments.n, freedom=np.maximum(moments.n - 1, 0))
     if sva and (moments.scans < 2).any():

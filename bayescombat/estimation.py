@@ -29,6 +29,7 @@ from bayescombat.mixed import shared_empirical_bayes
 from bayescombat.moments import Moments
 from bayescombat.parameters import estimated, identify
 from bayescombat.priors import Priors
+from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
 from bayescombat.settings import Settings
 
@@ -54,7 +55,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     from bayescombat.sampling import sample
 
     settings = settings.resolved(len(moments.features))
-    _warn_of_little_data(moments)
+    _warn_of_little_data(moments, fixed_effects(moments))
     factors = shared_factors_of(moments, shared_factors)
     count = 0 if factors is None else factors.count
     sampled = sample(build_model(moments, priors, shared_factors=count), settings)
@@ -106,13 +107,14 @@ def by_empirical_bayes(
             f"shrinkage={shrinkage!r} and compat={compat!r}. Leave them or shared_factors out."
         )
     settings = {"shrinkage": shrinkage, "mean_only": mean_only, "compat": compat, "shared_factors": shared_factors}
-    _warn_of_little_data(moments, whole_run=compat == "sva" and not mean_only)
+    fit = fixed_effects(moments)
+    _warn_of_little_data(moments, fit, whole_run=compat == "sva" and not mean_only)
     if len(moments.features) == 1:
         shrinkage = "none"
     if factors is None:
-        estimates = empirical_bayes(moments, shrinkage, mean_only, compat)
+        estimates = empirical_bayes(moments, shrinkage, mean_only, compat, fit)
     else:
-        estimates = shared_empirical_bayes(moments, factors, mean_only)
+        estimates = shared_empirical_bayes(moments, fit, factors, mean_only)
     converged = bool((estimates.iterations < MOST_ITERATIONS).all())
     passes = int(estimates.iterations.max())
     verdict = f"Estimated: every fixed point stood still after at most {passes} passes."
@@ -168,7 +170,7 @@ def _loadings(factors: Loadings, moments: Moments) -> xr.DataTree:
     return xr.DataTree(xr.Dataset({"loadings": (("feature", "factor"), factors.loadings, attrs)}, coords))
 
 
-def _warn_of_little_data(moments: Moments, whole_run: bool = False) -> None:
+def _warn_of_little_data(moments: Moments, fit: LeastSquares, whole_run: bool = False) -> None:
     labels = np.array(moments.levels.labels)
     scans = Additive(moments.positions, moments.scans[:, None]).size[:, 0]
     freedom = Additive(moments.positions, moments.scans[:, None]).freedom()[:, 0]
@@ -180,7 +182,6 @@ def _warn_of_little_data(moments: Moments, whole_run: bool = False) -> None:
             BatchSizeWarning,
         )
     if moments.subjects is not None:
-        fit = fixed_effects(moments)
         left = np.median(fit.additive.indicator.T @ fit.freedom, axis=1)
         spent = labels[(scans > 1) & (freedom >= LEAST_FREEDOM) & (left < LEAST_FREEDOM)]
         if len(spent):

@@ -19,9 +19,9 @@ from bayescombat.regression import least_squares
 
 __all__ = [
     "FEATURES_PER_FACTOR",
-    "FEWEST_FEATURES",
     "Loadings",
     "SharedFactors",
+    "any_asked",
     "factors_of",
     "loadings_of",
     "observed_share",
@@ -128,13 +128,9 @@ def shared_factors_of(moments: Moments, asked: SharedFactors) -> Loadings | None
     BayesCombatError
         If there cannot be as many.
     """
-    auto = asked == "auto"
-    if not auto and (isinstance(asked, bool) or not isinstance(asked, Integral) or asked < 0):
-        raise BayesCombatError(
-            f"Expected shared_factors to be 'auto' or a whole number of at least 0, found {asked!r}."
-        )
-    if asked == 0 or (auto and len(moments.features) < FEWEST_FEATURES):
+    if not any_asked(asked, "shared_factors", len(moments.features)):
         return None
+    auto = asked == "auto"
     if len(moments.levels.active) > 1:
         raise BayesCombatError(
             f"Expected one batch variable where features share factors, found {listing(moments.levels.active)}. "
@@ -156,6 +152,20 @@ def shared_factors_of(moments: Moments, asked: SharedFactors) -> Loadings | None
         )
     found = factors_of(moments, None if auto else int(asked))
     return found if found.count else None
+
+
+def any_asked(asked: SharedFactors, name: str, features: int) -> bool:
+    """Return whether factors are asked for, of enough features if "auto".
+
+    Raises
+    ------
+    BayesCombatError
+        If the argument of that name is neither a number nor "auto".
+    """
+    auto = asked == "auto"
+    if not auto and (isinstance(asked, bool) or not isinstance(asked, Integral) or asked < 0):
+        raise BayesCombatError(f"Expected {name} to be 'auto' or a whole number of at least 0, found {asked!r}.")
+    return asked != 0 and not (auto and features < FEWEST_FEATURES)
 
 
 def loadings_of(correlation: np.ndarray, freedom: int, count: int | None = None) -> Loadings:

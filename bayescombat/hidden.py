@@ -7,7 +7,6 @@ varies more is not taken for one of larger scale.
 """
 
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from bayescombat.empirical import empirical_bayes
 from bayescombat.errors import BayesCombatError, listing
 from bayescombat.factors import (
     FEATURES_PER_FACTOR,
-    FEWEST_FEATURES,
+    any_asked,
     loadings_of,
     observed_share,
     pooled_correlation,
@@ -111,11 +110,9 @@ def without_factors(moments: Moments, asked: Factors, despite_covariates: bool) 
     BayesCombatError
         If there cannot be as many, or one carries a preserved covariate.
     """
-    auto = asked == "auto"
-    if not auto and (isinstance(asked, bool) or not isinstance(asked, Integral) or asked < 0):
-        raise BayesCombatError(f"Expected factors to be 'auto' or a whole number of at least 0, found {asked!r}.")
-    if asked == 0 or (auto and len(moments.features) < FEWEST_FEATURES):
+    if not any_asked(asked, "factors", len(moments.features)):
         return moments, None
+    auto = asked == "auto"
     check_joint(moments, "factors")
     if not auto and int(asked) * FEATURES_PER_FACTOR > len(moments.features):
         raise BayesCombatError(

@@ -19,7 +19,7 @@ from scipy.special import digamma, polygamma
 from bayescombat.empirical import MOST_ITERATIONS, Estimates, Hats, unshrunken
 from bayescombat.factors import Loadings
 from bayescombat.moments import Moments
-from bayescombat.regression import least_squares
+from bayescombat.regression import LeastSquares
 
 __all__ = ["Mixed", "mixed", "shared_empirical_bayes", "shared_new_batch"]
 
@@ -57,7 +57,9 @@ class Mixed:
     passes: int
 
 
-def shared_empirical_bayes(moments: Moments, factors: Loadings, mean_only: bool = False) -> Estimates:
+def shared_empirical_bayes(
+    moments: Moments, fit: LeastSquares, factors: Loadings, mean_only: bool = False
+) -> Estimates:
     """Return the empirical-Bayes estimates of features that share factors.
 
     Log scales first, then the shifts given these; each feature by all that the batch's other features say of it.
@@ -66,12 +68,13 @@ def shared_empirical_bayes(moments: Moments, factors: Loadings, mean_only: bool 
     ----------
     moments : Moments
         Of features that vary within every batch, of one batch variable.
+    fit : LeastSquares
+        The fixed effects.
     factors : Loadings
         What the features share.
     mean_only : bool
         Shift only: delta is one.
     """
-    fit = least_squares(moments)
     # A reference batch is shrunken as the others are, and then measured from.
     alpha, sigma, hats = unshrunken(replace(moments, reference=None), fit)
     n = np.broadcast_to(hats.n, hats.gamma.shape)

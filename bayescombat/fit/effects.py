@@ -12,7 +12,7 @@ from scipy import stats
 from bayescombat.batches import cell_parts
 from bayescombat.design import effect_columns, learned_grid
 from bayescombat.errors import BayesCombatError, DataError
-from bayescombat.fit.layout import Layout
+from bayescombat.fit.layout import Layout, stacked
 from bayescombat.moments import Moments
 from bayescombat.repeated import fixed_effects
 
@@ -85,11 +85,11 @@ def effect_dataset(
     positions, matrix = effect_columns(layout.spec, name, at)
     # Measured from the average over the scans, as alpha is.
     offset = matrix[:, None, :] - layout.center[:, positions]
-    beta = parameters["beta"].transpose(..., "feature", "covariate").values[..., positions]
+    beta = stacked(parameters, "beta")[..., positions]
     if "draw" in parameters.dims:
-        found = _of_draws(offset, beta.reshape(-1, *beta.shape[2:]), probability)
+        found = _of_draws(offset, beta, probability)
     else:
-        found = {"mean": (offset * beta).sum(axis=-1)}
+        found = {"mean": (offset * beta[0]).sum(axis=-1)}
         if moments is not None:
             found |= _bounds(offset, found["mean"], moments, positions, probability)
     units = f"{'log ' if layout.spec.transform == 'log' else ''}feature units"

@@ -13,7 +13,7 @@ from bayescombat.columns import warn
 from bayescombat.empirical import Hats, Shrinkage, shrunken
 from bayescombat.errors import DataError, FeatureWarning, UnseenBatchError, listing
 from bayescombat.factors import Loadings
-from bayescombat.fit.layout import Layout
+from bayescombat.fit.layout import Layout, stacked
 from bayescombat.mixed import shared_new_batch
 from bayescombat.moments import Moments
 from bayescombat.parameters import HYPERPARAMETERS, POPULATION
@@ -92,14 +92,11 @@ class Extension:
         return "draw" in self.parameters.dims
 
     def _stacked(self, name: str) -> np.ndarray:
-        """Return a parameter with one draw axis; an estimate is one draw."""
+        """Return a parameter with one draw axis; without a population, batches are expected where the average is."""
         if name.endswith("_typical") and name not in self.parameters:
             shape = (1, len(self.fitted.active), self.parameters.sizes["feature"])
             return np.zeros(shape) if name == "gamma_typical" else np.ones(shape)
-        array = self.parameters[name]
-        leading = [dim for dim in ("chain", "draw") if dim in array.dims]
-        values = array.transpose(*leading, ...).values
-        return values.reshape(-1, *values.shape[2:]) if leading else values[None]
+        return stacked(self.parameters, name)
 
     def _place(self, variable: str) -> int:
         return self.fitted.active.index(variable)

@@ -19,9 +19,9 @@ from bayescombat.errors import (
     suggestion,
 )
 from bayescombat.fit.joining import Joining
-from bayescombat.fit.layout import Layout
+from bayescombat.fit.layout import Layout, stacked
 from bayescombat.intercepts import Repeats
-from bayescombat.joint import jointly_adjusted, jointly_adjusted_draws
+from bayescombat.joint import Joint, jointly_adjusted, jointly_adjusted_draws
 from bayescombat.moments import Moments, Subjects
 from bayescombat.study import Study
 
@@ -69,8 +69,7 @@ def harmonized_dataset(
         adjusted = adjust(draws, y, study.x, levels, probability)
     else:
         _warn_of_unread(joining, y)
-        joint = joining.of(draws, _average(parameters, layout, joining), layout, every)
-        joint = replace(joint, scans=tuple(map(str, study.obs)))
+        joint = _joint(joining, draws, parameters, layout, study, every)
         adjusted = jointly_adjusted(draws, joint, y, study.x, levels, probability)
     if not draws.log:
         _warn_of_negatives(y, adjusted.mean, np.array(study.features, dtype=object)[kept])
@@ -120,8 +119,7 @@ def harmonized_draws(
         found = adjusted_draws(draws, y, study.x, levels, rng)
     else:
         _warn_of_unread(joining, y)
-        joint = joining.of(draws, _average(parameters, layout, joining), layout, every)
-        joint = replace(joint, scans=tuple(map(str, study.obs)))
+        joint = _joint(joining, draws, parameters, layout, study, every)
         found = jointly_adjusted_draws(draws, joint, y, study.x, levels, rng)
     if draws.unmoved is not None:
         still = (levels == draws.unmoved).all(axis=1)
@@ -183,7 +181,7 @@ def _draws(
         None if cell is None else tuple(layout.levels.positions([cell])[0].tolist()) for cell in (target, still)
     )
     names = ("alpha", "beta", "gamma", "delta", "sigma")
-    alpha, beta, gamma, delta, sigma = (_stacked(parameters, name, every) for name in names)
+    alpha, beta, gamma, delta, sigma = (stacked(parameters, name)[every] for name in names)
     common, standing = np.median(layout.center, axis=0), np.zeros_like(alpha)
     if len(layout.center) > 1:
         # With missing cells each feature has an average of its own: measure them all from one.
@@ -193,18 +191,18 @@ def _draws(
     return Draws(alpha, beta, gamma, delta, sigma, common, kept, standing, at, unmoved, log)
 
 
+def _joint(
+    joining: Joining, draws: Draws, parameters: xr.Dataset, layout: Layout, study: Study, every: np.ndarray
+) -> Joint:
+    """Return what is done to the residuals of the study's scans."""
+    joint = joining.of(draws, _average(parameters, layout, joining), layout, every)
+    return replace(joint, scans=tuple(map(str, study.obs)))
+
+
 def _average(parameters: xr.Dataset, layout: Layout, joining: Joining) -> Draws:
     """Return the posterior means, as a single draw."""
     leading = [dim for dim in ("chain", "draw") if dim in parameters.dims]
     return _draws(parameters.mean(leading), layout, None, slice(None), joining)
-
-
-def _stacked(parameters: xr.Dataset, name: str, every: np.ndarray | slice) -> np.ndarray:
-    """Return some draws of a parameter, (draw, ...)."""
-    leading = [dim for dim in ("chain", "draw") if dim in parameters.dims]
-    array = parameters[name].transpose(*leading, ...).values
-    count = int(np.prod(array.shape[: len(leading)]))
-    return np.asarray(array.reshape(count, *array.shape[len(leading) :])[every])
 
 
 def _repeats(
@@ -221,9 +219,9 @@ def _repeats(
     subjects, cells = _subjects(layout, study, learned)
     place = {label: i for i, label in enumerate(subjects.labels)}
     member = np.array([place[label] for label in study.subjects])
-    subject_sd, gamma, delta = (_stacked(parameters, name, every) for name in ("subject_sd", "gamma", "delta"))
+    subject_sd, gamma, delta = (stacked(parameters, name)[every] for name in ("subject_sd", "gamma", "delta"))
     if "gamma_unshrunken" in parameters:
-        gamma, delta = _stacked(parameters, "gamma_unshrunken", every), np.ones_like(delta)
+        gamma, delta = stacked(parameters, "gamma_unshrunken")[every], np.ones_like(delta)
     noise = None if seed is None else _noise(subjects.labels, seed, subject_sd.shape)
     levels = layout.levels.positions(cells)[subjects.batch]
     return Repeats(member, subjects, levels, subject_sd, gamma, delta, noise)

@@ -12,7 +12,7 @@ from bayescombat.batches import Levels
 from bayescombat.design import DesignSpec
 from bayescombat.moments import Moments
 
-__all__ = ["Layout"]
+__all__ = ["Layout", "stacked"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,3 +95,11 @@ class Layout:
         """Positions of the modelled features among all of the design."""
         modelled = set(self.features)
         return np.flatnonzero([name in modelled for name in self.spec.features])
+
+
+def stacked(parameters: xr.Dataset, name: str) -> np.ndarray:
+    """Return a parameter with one draw axis, (draw, ...); an estimate is one draw."""
+    array = parameters[name]
+    leading = [dim for dim in ("chain", "draw") if dim in array.dims]
+    values = array.transpose(*leading, ...).values
+    return np.asarray(values.reshape(-1, *values.shape[2:]) if leading else values[None])
