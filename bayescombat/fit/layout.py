@@ -1,6 +1,7 @@
 """What a fit needs beside its parameters to harmonize rows: design, levels, reference and average covariates."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -102,4 +103,5 @@ def stacked(parameters: xr.Dataset, name: str) -> np.ndarray:
     array = parameters[name]
     leading = [dim for dim in ("chain", "draw") if dim in array.dims]
     values = array.transpose(*leading, ...).values
-    return np.asarray(values.reshape(-1, *values.shape[2:]) if leading else values[None])
+    shape = values.shape[len(leading) :]
+    return np.asarray(values.reshape(math.prod(values.shape[: len(leading)]), *shape))
