@@ -20,7 +20,7 @@ from bayescombat.batches import Levels
 from bayescombat.design import DesignSpec
 from bayescombat.errors import DataError, FileFormatError, listing
 from bayescombat.moments.subjects import Subjects
-from bayescombat.moments.sums import ARRAYS, cell_sums, cross_products, joined
+from bayescombat.moments.sums import ARRAYS, cell_sums, cross_products
 from bayescombat.storage import read_tree, write_tree
 from bayescombat.study import Study
 
@@ -163,7 +163,7 @@ class Moments:
         """
         y = study.transformed
         rows = [np.flatnonzero(study.codes == i) for i in range(len(study.batches))]
-        sums = joined([cell_sums(y[r], study.x[r]) for r in rows])
+        sums = cell_sums(y, study.x, rows)
         scans = np.array([len(r) for r in rows])
         products = np.stack([cross_products(y[r]) for r in rows]) if cross else None
         subjects = None if study.subjects is None else Subjects.of(study.subjects, study.codes, y, study.x)

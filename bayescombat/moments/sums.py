@@ -4,42 +4,60 @@ Every sum runs down its own column: a column's figures are the same bits whateve
 added feature nor the tables of other sites change them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-__all__ = ["ARRAYS", "cell_sums", "cross_products", "exact_sum", "joined"]
+from bayescombat.blocks import column_blocks, side_by_side
+
+__all__ = ["ARRAYS", "cell_sums", "cross_products", "exact_sum"]
 
 ARRAYS = ("n", "mean_x", "sxx", "mean_y", "mean_y_low", "sxy", "syy")
 
 
-def cell_sums(y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the moments of one batch.
+def cell_sums(y: np.ndarray, x: np.ndarray, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the moments of batches.
 
     Parameters
     ----------
-    y : ndarray, (obs, feature)
-        Measurements, NaN where missing.
+    y : ndarray of float, (obs, feature)
+        Measurements, NaN where missing; summed in double precision.
     x : ndarray, (obs, covariate)
         Design columns.
+    rows : sequence of ndarray of int
+        Positions of every batch's scans.
 
     Returns
     -------
     dict of ndarray
         By the names of `ARRAYS`. Where no cell is missing, ``n, mean_x, sxx`` have a feature axis of length one.
     """
-    seen = ~np.isnan(y)
-    whole = bool(seen.all())
-    mean_x, _, dx = _centred(x)
-    mean_y, low, dy = _centred(y) if whole else _centred(y, seen)
-    sums = {
-        "n": np.array([float(len(x))]),
-        "mean_x": mean_x[None],
-        "sxx": _products(dx, dx)[None],
-        "mean_y": mean_y,
-        "mean_y_low": low,
-        "sxy": _products(dy, dx),
-        "syy": (dy * dy).sum(axis=0),
-    }
-    return sums if whole else sums | _of_observed(seen, mean_x, dx, sums["sxx"])
+    covariates = [_centred(x[r]) for r in rows]
+    sums = _covariate_sums(covariates, rows)
+    shape = (len(rows), y.shape[1])
+    sums |= {name: np.empty(shape) for name in ("mean_y", "mean_y_low", "syy")}
+    sums["sxy"] = np.empty((*shape, x.shape[1]))
+    holed = {}
+
+    def work(block: slice) -> None:
+        for i, r in enumerate(rows):
+            values = np.ascontiguousarray(y[r, block], dtype=float)
+            mean, low, dy = _centred(values)
+            if np.isnan(mean).any():
+                seen = ~np.isnan(values)
+                mean, low, dy = _centred(values, seen)
+                holed[i, block.start] = block, _of_observed(seen, *covariates[i][::2], sums["sxx"][i, 0])
+            sums["mean_y"][i, block], sums["mean_y_low"][i, block] = mean, low
+            sums["syy"][i, block] = _column_sums(dy * dy)
+            sums["sxy"][i, block] = _products(dy, covariates[i][2])
+
+    side_by_side(work, column_blocks(y.shape[1], max(map(len, rows), default=1)))
+    if holed:
+        sums |= {name: np.repeat(sums[name], y.shape[1], axis=1) for name in ("n", "mean_x", "sxx")}
+        for (i, _), (block, found) in holed.items():
+            for name, values in found.items():
+                sums[name][i, block] = values
+    return sums
 
 
 def cross_products(y: np.ndarray) -> np.ndarray:
@@ -52,21 +70,22 @@ def cross_products(y: np.ndarray) -> np.ndarray:
     return _products(dy, dy)
 
 
-def joined(cells: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return the moments of all batches, with a whole feature axis if any batch has one."""
-    stacked = {}
-    for name in ARRAYS:
-        parts = [cell[name] for cell in cells]
-        shape = np.broadcast_shapes(*(part.shape for part in parts))
-        stacked[name] = np.stack([np.broadcast_to(part, shape) for part in parts])
-    return stacked
-
-
 def exact_sum(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rounded sum and its rounding error (Knuth's two-sum)."""
     total = a + b
     part = total - a
     return total, (a - (total - part)) + (b - part)
+
+
+def _covariate_sums(
+    covariates: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], rows: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return sizes and the covariates' moments in complete batches."""
+    return {
+        "n": np.array([[float(len(r))] for r in rows]),
+        "mean_x": np.stack([mean for mean, _, _ in covariates])[:, None],
+        "sxx": np.stack([_products(dx, dx) for _, _, dx in covariates])[:, None],
+    }
 
 
 def _centred(values: np.ndarray, seen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,15 +100,25 @@ def _centred(values: np.ndarray, seen: np.ndarray | None = None) -> tuple[np.nda
         first = np.take_along_axis(values, seen.argmax(axis=0)[None], axis=0)[0]
         first, count = np.where(seen.any(axis=0), first, 0.0), np.maximum(seen.sum(axis=0), 1)
         shifted = np.where(seen, values - first, 0.0)
-    mean = shifted.sum(axis=0) / count
+    mean = _column_sums(shifted) / count
     shifted -= mean
     return *exact_sum(first, mean), shifted if seen is None else np.where(seen, shifted, 0.0)
 
 
 def _products(columns: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the sums of products of every column with every other one, (column, other)."""
-    sums = [np.einsum("of,o->f", columns, np.ascontiguousarray(other)) for other in others.T]
-    return np.stack(sums, axis=-1) if sums else np.zeros((columns.shape[1], 0))
+    pair, width = _at_least_two(columns), columns.shape[1]
+    sums = [np.einsum("of,o->f", pair, np.ascontiguousarray(other))[:width] for other in others.T]
+    return np.stack(sums, axis=-1) if sums else np.zeros((width, 0))
+
+
+def _column_sums(columns: np.ndarray) -> np.ndarray:
+    return np.asarray(_at_least_two(columns).sum(axis=0)[: columns.shape[1]])
+
+
+def _at_least_two(columns: np.ndarray) -> np.ndarray:
+    """Return the columns, one alone twice: NumPy adds up a single column in another order."""
+    return np.repeat(columns, 2, axis=1) if columns.shape[1] == 1 else columns
 
 
 def _of_observed(seen: np.ndarray, mean_x: np.ndarray, dx: np.ndarray, sxx: np.ndarray) -> dict[str, np.ndarray]:

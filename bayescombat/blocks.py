@@ -1,0 +1,47 @@
+"""Tables in blocks of columns that stay in a core's cache, several at a time in threads. Arrays only.
+
+What is computed of a column must not hang on the block that it stands in: see `moments/sums.py`.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+__all__ = ["column_blocks", "side_by_side"]
+
+# Numbers of one array of a block: 256 KiB of float64, of which a handful fit into a core's second cache.
+BLOCK = 2**15
+NARROWEST = 64
+
+
+def column_blocks(columns: int, rows: int) -> list[slice]:
+    """Return slices over the columns, such that so many rows of one fit into a cache.
+
+    Examples
+    --------
+    >>> column_blocks(1025, 64)
+    [slice(0, 512, None), slice(512, 1024, None), slice(1024, 1025, None)]
+    """
+    width = max(NARROWEST, BLOCK // max(rows, 1))
+    return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
+
+
+def side_by_side(work: Callable[[slice], object], blocks: Sequence[slice]) -> None:
+    """Do the work on every block, on as many cores as there are for this process.
+
+    The blocks must not write to the same places. An error of one is raised here once those under way are done.
+    """
+    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(blocks))
+    if workers < 2:
+        for block in blocks:
+            work(block)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        parts = [pool.submit(_in_turn, work, blocks[worker::workers]) for worker in range(workers)]
+    for part in parts:
+        part.result()
+
+
+def _in_turn(work: Callable[[slice], object], blocks: Sequence[slice]) -> None:
+    for block in blocks:
+        work(block)
