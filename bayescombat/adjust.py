@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayescombat.blocks import column_blocks, side_by_side
 from bayescombat.intercepts import Intercepts, Repeats, predicted_intercepts, scores
 
 __all__ = [
@@ -108,12 +109,13 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
     probability : float
         Of the central interval between lower and upper.
     """
-    many = len(draws.alpha) > 1
+    if len(draws.alpha) == 1:
+        return Adjusted(_estimated(draws, y, x, levels))
     if draws.repeats is not None:
         draws = _thinned(draws)
     # Rows of the batch that is the target keep their values.
     mean = np.exp(y) if draws.log else y.copy()
-    lower, upper, sd = (mean.copy(), mean.copy(), np.where(np.isnan(y), np.nan, 0.0)) if many else (mean,) * 3
+    lower, upper, sd = mean.copy(), mean.copy(), np.where(np.isnan(y), np.nan, 0.0)
     # A product of coefficients needs several arrays of its size.
     for block in blocks(y.shape[1], _numbers(draws)):
         some = _features(draws, block)
@@ -123,17 +125,39 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
                 continue
             affine, values, offset = _affine(some, place), y[rows, block], x[rows] - some.center
             mine = None if intercepts is None else intercepts.of(rows)
-            if not many:
-                only = _mean(affine, values, offset)
-                if mine is not None:
-                    only += _left(affine)[:, 0] * mine.mean[0, mine.member]
-                mean[rows, block] = np.exp(only) if draws.log else only
-                continue
             found = _summary(affine, values, offset, probability, draws.log, mine)
             lower[rows, block], upper[rows, block], *moments = found
             exact = not draws.log and mine is None
             mean[rows, block], sd[rows, block] = _mean_and_sd(affine, values, offset) if exact else moments
-    return Adjusted(mean, sd, lower, upper) if many else Adjusted(mean)
+    return Adjusted(mean, sd, lower, upper)
+
+
+def _estimated(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return the harmonized values of a single draw, (obs, feature), in the precision of y.
+
+    Values are read and written once, in blocks that stay in cache.
+    """
+    out = np.empty_like(y)
+    groups = [(place, rows, x[rows] - draws.center) for place, rows in rows_by_level(levels)]
+
+    def work(block: slice) -> None:
+        some = _features(draws, block)
+        intercepts = _intercepts(some)
+        for place, rows, offset in groups:
+            values = y[rows, block].astype(float, copy=False)
+            if place != draws.unmoved:
+                affine = _affine(some, place)
+                values = _mean(affine, values, offset)
+                if intercepts is not None:
+                    mine = intercepts.of(rows)
+                    values += _left(affine)[:, 0] * mine.mean[0, mine.member]
+            out[rows, block] = np.exp(values) if draws.log else values
+
+    most = max((len(rows) for _, rows, _ in groups), default=1)
+    # Subjects' intercepts are found for all of their scans at once.
+    repeated = draws.repeats is not None
+    side_by_side(work, list(blocks(y.shape[1], _numbers(draws))) if repeated else column_blocks(y.shape[1], most))
+    return out
 
 
 def adjusted_draws(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayescombat.blocks import column_blocks, side_by_side
 from bayescombat.errors import BayesCombatWarning, DataError, listing, suggestion
 
 __all__ = [
@@ -227,18 +228,33 @@ def measurements(table: pd.DataFrame, features: Sequence[str]) -> np.ndarray:
     array([[ 1.,  1.],
            [ 0., nan]])
     """
-    frame = table.loc[:, list(features)]
-    objects = [name for name in features if frame[name].dtype == object]
+    at = table.columns.get_indexer(pd.Index(list(features), dtype=object))
+    together = bool((np.diff(at) == 1).all())
+    # Neighbouring columns are one view of the table, columns here and there a copy.
+    frame = table.iloc[:, at[0] : at[0] + len(at)] if together else table.iloc[:, at]
+    objects = [name for name, kind in frame.dtypes.items() if kind == object]
     frame = frame.assign(**{name: inferred(frame[name]) for name in objects})
-    other = [name for name in features if not is_numeric(frame[name])]
-    if other:
+    kinds = frame.dtypes
+    unfit = {kind for kind in kinds.unique() if not is_numeric(pd.Series(dtype=kind))}
+    if unfit:
+        other = [name for name, kind in kinds.items() if kind in unfit]
         kinds = listing(dict.fromkeys(str(table[name].dtype) for name in other))
         raise DataError(
             f"Expected features of real numbers, found {len(other)} of another kind ({kinds}): "
             f"{listing(other)}. Convert them with pandas.to_numeric, or leave them out of the features."
         )
-    values = np.array(frame.to_numpy(dtype=np.float64, na_value=np.nan), order="C")
-    infinite = np.isinf(values)
+    plain = all(isinstance(kind, np.dtype) for kind in kinds.unique())
+    found = frame.to_numpy() if plain else frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    values = np.empty(found.shape)
+    suspects = np.zeros(len(features), dtype=bool)
+
+    def copy(block: slice) -> None:
+        values[:, block] = found[:, block]
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspects[block] = ~np.isfinite(values[:, block].sum(axis=0))
+
+    side_by_side(copy, column_blocks(*found.shape[::-1]))
+    infinite = np.isinf(values) if suspects.any() else suspects
     if infinite.any():
         raise DataError(
             f"Expected finite measurements, found {cells(infinite, 'infinite', features, frame.index)}. "

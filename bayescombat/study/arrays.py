@@ -85,7 +85,7 @@ def _features(y: Any, features: Sequence[object] | None) -> pd.DataFrame:
                 "Leave features out, or choose and rename the columns of y."
             )
         return y.set_axis(pd.Index(own, dtype=object), axis=1)
-    frame = pd.DataFrame(y if isinstance(y, np.ndarray) else np.asarray(y))
+    frame = pd.DataFrame(y if isinstance(y, np.ndarray) else np.asarray(y), copy=False)
     names = [f"feature_{v}" for v in range(frame.shape[1])] if given is None else given
     if not names or len(names) != frame.shape[1]:
         raise DataError(

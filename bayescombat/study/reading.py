@@ -69,7 +69,7 @@ def measured(table: pd.DataFrame, design: DesignSpec) -> np.ndarray:
         If values are no finite numbers, if all are missing, or if their logarithm does not exist.
     """
     y = measurements(table, design.features)
-    if np.isnan(y).all():
+    if np.isnan(y[0]).all() and np.isnan(y).all():
         raise DataError(
             f"Expected at least one measurement, found every cell of the features {listing(design.features)} missing "
             f"in all {len(y)} rows. Check which columns are the features, and how the table was joined."
