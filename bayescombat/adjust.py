@@ -31,6 +31,8 @@ __all__ = [
 
 # Numbers in one block of work: 64 MiB of float64.
 BLOCK = 2**23
+# Long rows of few scans are quicker to read and write than short ones of many.
+FEW_SCANS = 8
 MOST_DRAWS_FOR_QUANTILES = 1000
 
 
@@ -138,25 +140,27 @@ def _estimated(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray) -
     Values are read and written once, in blocks that stay in cache.
     """
     out = np.empty_like(y)
-    groups = [(place, rows, x[rows] - draws.center) for place, rows in rows_by_level(levels)]
+    groups = list(rows_by_level(levels))
+    offset = x - draws.center
 
     def work(block: slice) -> None:
         some = _features(draws, block)
         intercepts = _intercepts(some)
-        for place, rows, offset in groups:
-            values = y[rows, block].astype(float, copy=False)
-            if place != draws.unmoved:
-                affine = _affine(some, place)
-                values = _mean(affine, values, offset)
-                if intercepts is not None:
-                    mine = intercepts.of(rows)
-                    values += _left(affine)[:, 0] * mine.mean[0, mine.member]
-            out[rows, block] = np.exp(values) if draws.log else values
+        for place, scans in groups:
+            affine = _affine(some, place)
+            mean = affine.coefficients.mean(axis=0)
+            for start in range(0, len(scans), FEW_SCANS):
+                rows = scans[start : start + FEW_SCANS]
+                values = y[rows, block].astype(float, copy=False)
+                if place != draws.unmoved:
+                    values -= affine.middle
+                    values = _mean(affine, values, offset[rows], mean)
+                    if intercepts is not None:
+                        mine = intercepts.of(rows)
+                        values += _left(affine)[:, 0] * mine.mean[0, mine.member]
+                out[rows, block] = np.exp(values) if draws.log else values
 
-    most = max((len(rows) for _, rows, _ in groups), default=1)
-    # Subjects' intercepts are found for all of their scans at once.
-    repeated = draws.repeats is not None
-    side_by_side(work, list(blocks(y.shape[1], _numbers(draws))) if repeated else column_blocks(y.shape[1], most))
+    side_by_side(work, column_blocks(y.shape[1], FEW_SCANS))
     return out
 
 
@@ -235,13 +239,12 @@ def _affine(draws: Draws, place: tuple[int, ...]) -> _Affine:
     return _Affine(origin, middle, np.concatenate([constant[..., None], slopes, ratio[..., None]], axis=-1))
 
 
-def _mean(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Return the mean over the draws, (obs, feature)."""
-    mean = affine.coefficients.mean(axis=0)
-    values = (y - affine.middle) * mean[:, -1]
-    values += offset @ mean[:, 1:-1].T
-    values += affine.origin + mean[:, 0]
-    return np.asarray(values)
+def _mean(affine: _Affine, away: np.ndarray, offset: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return the mean over the draws, in place of y - middle, given that of the coefficients."""
+    away *= mean[:, -1]
+    away += offset @ mean[:, 1:-1].T
+    away += affine.origin + mean[:, 0]
+    return away
 
 
 def _mean_and_sd(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -253,7 +256,7 @@ def _mean_and_sd(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> tuple[np
     away = y - affine.middle
     variance = np.einsum("op,oq,fpq->of", known, known, covariance[:, :-1, :-1], optimize=True)
     variance += 2 * away * (known @ covariance[:, :-1, -1].T) + away**2 * covariance[:, -1, -1]
-    return _mean(affine, y, offset), np.sqrt(np.maximum(variance, 0))
+    return _mean(affine, away, offset, mean), np.sqrt(np.maximum(variance, 0))
 
 
 def _applied(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> np.ndarray:

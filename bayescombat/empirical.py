@@ -8,11 +8,12 @@ variable's levels are shrunken as batches are.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.special import digamma, logsumexp, polygamma
 
+from bayescombat.blocks import side_by_side
 from bayescombat.moments import Moments
 from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
@@ -35,6 +36,8 @@ SVA_TOLERANCE = 1e-4
 MOST_ITERATIONS = 10_000
 # Degrees of freedom below which residuals tell nothing of a scale.
 LEAST_FREEDOM = 0.5
+# From so many on batches are shrunken in threads.
+MANY_FEATURES = 5_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +147,23 @@ def shrunken(
     # sva's mean-only shrinks as if every batch had one scan.
     size = np.minimum(n, 1) if sva and mean_only and shrinkage == "parametric" else n
     levels = [_Level(*parts) for parts in zip(hats.gamma, delta2_hat, size, freedom, n > 0, told, strict=True)]
-    found = [_shrink(level, shrinkage, sva) for level in levels]
+    found = [_Shrunken(level.gamma, level.delta2, 0) for level in levels]
+
+    def work(block: slice) -> None:
+        found[block] = [_shrink(level, shrinkage, sva) for level in levels[block]]
+
+    many = n.shape[1] >= MANY_FEATURES
+    side_by_side(work, [slice(i, i + 1) for i in range(len(levels))] if many else [slice(None)])
     gamma, delta2, iterations = (np.array(part) for part in zip(*found, strict=True))
     return gamma, delta2, _hyperparameters(levels) if shrinkage == "parametric" else {}, iterations
+
+
+class _Shrunken(NamedTuple):
+    """Estimates of one batch, (feature,), and the passes that they took."""
+
+    gamma: np.ndarray
+    delta2: np.ndarray
+    iterations: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,20 +254,21 @@ def _scales(fit: LeastSquares, variance: np.ndarray) -> np.ndarray:
     return np.where(told, scales, np.nan)
 
 
-def _shrink(level: _Level, shrinkage: Shrinkage, sva: bool) -> tuple[np.ndarray, np.ndarray, int]:
+def _shrink(level: _Level, shrinkage: Shrinkage, sva: bool) -> _Shrunken:
     """Return gamma, delta squared and the number of passes for one batch, all (feature,)."""
     if shrinkage == "none":
-        return np.where(level.seen, level.gamma, 0.0), level.delta2, 0
+        return _Shrunken(np.where(level.seen, level.gamma, 0.0), level.delta2, 0)
     if shrinkage == "nonparametric":
         gamma, delta2 = _nonparametric(level)
-        return gamma, delta2 if level.told.any() else np.ones_like(delta2), 0
+        return _Shrunken(gamma, delta2 if level.told.any() else np.ones_like(delta2), 0)
     mean, variance = level.shifts()
     if not level.told.any():
-        return (variance * level.n * level.gamma + mean) / (variance * level.n + 1), level.delta2, 0
+        gamma = (variance * level.n * level.gamma + mean) / (variance * level.n + 1)
+        return _Shrunken(gamma, level.delta2, 0)
     return _fixed_point(level, mean, variance, sva)
 
 
-def _fixed_point(level: _Level, mean: float, variance: float, sva: bool) -> tuple[np.ndarray, np.ndarray, int]:
+def _fixed_point(level: _Level, mean: float, variance: float, sva: bool) -> _Shrunken:
     """Alternate the conditional means of gamma and delta squared until they stand still."""
     n, gamma_hat = level.n, np.where(level.seen, level.gamma, mean)
     m, v = level.scales()
@@ -275,7 +293,7 @@ def _fixed_point(level: _Level, mean: float, variance: float, sva: bool) -> tupl
         gamma, delta2 = new_gamma, new_delta2
         if change <= (SVA_TOLERANCE if sva else TOLERANCE):
             break
-    return gamma, delta2, iteration
+    return _Shrunken(gamma, delta2, iteration)
 
 
 def _nonparametric(level: _Level) -> tuple[np.ndarray, np.ndarray]:

@@ -244,11 +244,12 @@ def _explained(moments: Moments) -> np.ndarray:
         return np.zeros(0, dtype=bool)
     fit = least_squares(moments)
     overall = fit.ssr.sum(axis=0) <= EXPLAINED * moments.syy.sum(axis=0)
-    indicator = fit.additive.indicator
-    squares = indicator.T @ (moments.syy + moments.n * (moments.mean_y - moments.mean_y.mean(axis=0)) ** 2)
-    if not fit.additive.crossed:
-        squares = moments.syy
-    inside = (indicator.T @ fit.ssr <= EXPLAINED * squares) & (fit.additive.freedom() >= LEAST_FREEDOM)
+    squares, left = moments.syy, fit.ssr
+    if fit.additive.crossed:
+        indicator = fit.additive.indicator
+        squares = indicator.T @ (moments.syy + moments.n * (moments.mean_y - moments.mean_y.mean(axis=0)) ** 2)
+        left = indicator.T @ fit.ssr
+    inside = (left <= EXPLAINED * squares) & (fit.additive.freedom() >= LEAST_FREEDOM)
     whole = inside.all(axis=1) & ~overall.all() & bool(moments.covariates)
     if whole.any():
         raise _alone_error(moments, int(np.flatnonzero(whole)[0]))

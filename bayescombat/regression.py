@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayescombat.additive import Additive
+from bayescombat.blocks import column_blocks, side_by_side
 from bayescombat.moments import Moments
 from bayescombat.reml import Slopes, Swept, inverse_root, reml
 
@@ -113,7 +114,7 @@ def least_squares(moments: Moments) -> LeastSquares:
 
     The coefficients of smooths are penalised as much as restricted maximum likelihood says, feature by feature.
     """
-    n, center, seen = moments.n, moments.center, moments.n > 0
+    n, center = moments.n, moments.center
     additive, left, pooled = products_of_covariates(moments)
     cross = moments.sxy.sum(axis=0)
     unexplained = np.zeros_like(moments.mean_y)
@@ -134,10 +135,7 @@ def least_squares(moments: Moments) -> LeastSquares:
         root = inverse_root(pooled)
         beta = (root @ (root.swapaxes(1, 2) @ cross[..., None]))[..., 0]
         whitener = root * np.sqrt(np.maximum(freedom - taken, 1))[:, None, None]
-    offset = moments.mean_x - center
-    cell_mean = np.where(seen, moments.mean_y - (offset * beta).sum(axis=-1), 0.0)
-    explained = (moments.sxx @ beta[..., None])[..., 0]
-    ssr = np.maximum(moments.syy - (beta * (2 * moments.sxy - explained)).sum(axis=-1), 0)
+    cell_mean, ssr = _cells(moments, center, beta)
     if additive.crossed:
         fitted = additive.fitted(cell_mean)
         cell_mean, ssr = fitted, ssr + n * (cell_mean - fitted) ** 2
@@ -150,6 +148,23 @@ def least_squares(moments: Moments) -> LeastSquares:
     return LeastSquares(
         additive, center, beta, cell_mean, ssr, left_over, n, whitener, taken, variance, covariance, curves
     )
+
+
+def _cells(moments: Moments, center: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means of the batches at the average covariates and their residual squares, (batch, feature)."""
+    cell_mean, ssr = np.empty_like(moments.mean_y), np.empty_like(moments.mean_y)
+    offset, seen, whole = moments.mean_x - center, moments.n > 0, moments.n.shape[1] == 1
+
+    def work(block: slice) -> None:
+        own, slopes = slice(None) if whole else block, beta[block]
+        away = moments.mean_y[:, block] - (offset[:, own] * slopes).sum(axis=-1)
+        cell_mean[:, block] = np.where(seen[:, own], away, 0.0)
+        explained = (moments.sxx[:, own] @ slopes[..., None])[..., 0]
+        left = moments.syy[:, block] - (slopes * (2 * moments.sxy[:, block] - explained)).sum(axis=-1)
+        ssr[:, block] = np.maximum(left, 0)
+
+    side_by_side(work, column_blocks(moments.mean_y.shape[1], moments.sxy[:, :1].size))
+    return cell_mean, ssr
 
 
 def _curves(

@@ -7,8 +7,9 @@ from numbers import Real
 import numpy as np
 import xarray as xr
 
-from bayescombat.adjust import MOST_DRAWS_FOR_QUANTILES, Draws, adjust, adjusted_draws
+from bayescombat.adjust import FEW_SCANS, MOST_DRAWS_FOR_QUANTILES, Draws, adjust, adjusted_draws
 from bayescombat.batches import cell_parts, named_cell
+from bayescombat.blocks import column_blocks, side_by_side
 from bayescombat.columns import warn
 from bayescombat.errors import (
     BayesCombatError,
@@ -79,7 +80,7 @@ def harmonized_dataset(
         values = getattr(adjusted, name)
         if values is None:
             continue
-        if len(kept) < study.y.shape[1] or still.any():
+        if len(kept) < study.y.shape[1] or (still.any() and (draws.log or joining is not None)):
             whole = np.where(np.isnan(study.y), np.nan, 0.0) if name == "sd" else study.y.copy()
             whole[np.ix_(~still, kept)] = values[~still]
             values = whole
@@ -275,7 +276,14 @@ def target_cell(target: Target | None, layout: Layout) -> str | None:
 
 
 def _warn_of_negatives(y: np.ndarray, mean: np.ndarray, names: np.ndarray) -> None:
-    negative = (mean < 0).any(axis=0) & ~(y <= 0).any(axis=0)
+    negative = np.zeros(len(names), dtype=bool)
+
+    def look(block: slice) -> None:
+        # What is missing is below nothing.
+        below = np.fmin.reduce(mean[:, block], axis=0) < 0
+        negative[block] = below & ~(np.fmin.reduce(y[:, block], axis=0) <= 0) if below.any() else False
+
+    side_by_side(look, column_blocks(len(names), FEW_SCANS))
     if negative.any():
         count = int((mean[:, negative] < 0).sum())
         warn(

@@ -46,7 +46,7 @@ def cell_sums(y: np.ndarray, x: np.ndarray, rows: Sequence[np.ndarray]) -> dict[
             if np.isnan(mean).any():
                 seen = ~np.isnan(values)
                 mean, low, dy = _centred(values, seen)
-                holed[i, block.start] = block, _of_observed(seen, *covariates[i][::2], sums["sxx"][i, 0])
+                holed[i, block.start] = block, _of_observed(seen, *covariates[i][::2], sums["sxx"][i])
             sums["mean_y"][i, block], sums["mean_y_low"][i, block] = mean, low
             sums["syy"][i, block] = _column_sums(dy * dy)
             sums["sxy"][i, block] = _products(dy, covariates[i][2])
