@@ -201,7 +201,7 @@ def sorted_labels(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(distinct)
 
 
-def measurements(table: pd.DataFrame, features: Sequence[str]) -> np.ndarray:
+def measurements(table: pd.DataFrame, features: Sequence[str], copy: bool = True) -> np.ndarray:
     """Return the features as numbers.
 
     Parameters
@@ -210,11 +210,13 @@ def measurements(table: pd.DataFrame, features: Sequence[str]) -> np.ndarray:
         Rows are scans; has all `features` as columns.
     features : sequence of str
         Columns to take, in this order.
+    copy : bool
+        Whether to share no memory with the table, even where it holds the columns as they are asked for.
 
     Returns
     -------
     ndarray of float64, (obs, feature)
-        C-contiguous, sharing no memory with the table; in feature units, NaN where a cell is missing (NaN,
+        C-contiguous; in feature units, NaN where a cell is missing (NaN,
         None or pandas.NA).
 
     Raises
@@ -245,15 +247,17 @@ def measurements(table: pd.DataFrame, features: Sequence[str]) -> np.ndarray:
         )
     plain = all(isinstance(kind, np.dtype) for kind in kinds.unique())
     found = frame.to_numpy() if plain else frame.to_numpy(dtype=np.float64, na_value=np.nan)
-    values = np.empty(found.shape)
+    shared = not copy and found.dtype == np.float64 and found.flags.c_contiguous
+    values = found if shared else np.empty(found.shape)
     suspects = np.zeros(len(features), dtype=bool)
 
-    def copy(block: slice) -> None:
-        values[:, block] = found[:, block]
+    def fill(block: slice) -> None:
+        if not shared:
+            values[:, block] = found[:, block]
         with np.errstate(over="ignore", invalid="ignore"):
             suspects[block] = ~np.isfinite(values[:, block].sum(axis=0))
 
-    side_by_side(copy, column_blocks(*found.shape[::-1]))
+    side_by_side(fill, column_blocks(*found.shape[::-1]))
     infinite = np.isinf(values) if suspects.any() else suspects
     if infinite.any():
         raise DataError(

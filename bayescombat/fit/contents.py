@@ -108,7 +108,8 @@ class Contents:
     @property
     def _beside(self) -> tuple[Joining | None, Moments | None]:
         """What harmonization needs beside the parameters."""
-        return self._joining, self.moments if "moments" in self.tree else None
+        known = self.layout.spec.subject is not None and "moments" in self.tree
+        return self._joining, self.moments if known else None
 
     @property
     def _settings(self) -> dict[str, Any]:

@@ -82,11 +82,13 @@ class Layout:
     def from_dataset(cls, data: xr.Dataset) -> Self:
         """Return the layout held by a Dataset that `to_dataset` made."""
         names = {name: tuple(levels) for name, levels in json.loads(data.attrs["levels"]).items()}
+        spec = DesignSpec.from_json(data.attrs["design"])
+        features = tuple(map(str, data["feature"].values))
         return cls(
-            spec=DesignSpec.from_json(data.attrs["design"]),
+            spec=spec,
             levels=Levels(names),
             reference=data.attrs.get("reference"),
-            features=tuple(str(name) for name in data["feature"].values),
+            features=spec.features if features == spec.features else features,
             center=np.atleast_2d(data["center"].values),
             scans=data["scans"].values,
         )
@@ -94,6 +96,8 @@ class Layout:
     @property
     def modelled(self) -> np.ndarray:
         """Positions of the modelled features among all of the design."""
+        if self.features == self.spec.features:
+            return np.arange(len(self.features))
         modelled = set(self.features)
         return np.flatnonzero([name in modelled for name in self.spec.features])
 

@@ -228,7 +228,7 @@ class Moments:
     @classmethod
     def from_dataset(cls, data: xr.Dataset) -> Self:
         """Return the moments held by a Dataset that `to_dataset` made."""
-        values = {name: np.array(data[name].values, dtype=float) for name in ARRAYS}
+        values = {name: np.asarray(data[name].values, dtype=float) for name in ARRAYS}
         if values["n"].ndim == 1:
             values |= {name: values[name][:, None] for name in ("n", "mean_x", "sxx")}
         return cls(

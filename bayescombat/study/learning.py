@@ -47,6 +47,7 @@ def learned_parts(
     features: Sequence[str],
     reference: Reference | None,
     asked: Asked,
+    copy: bool = True,
 ) -> Parts:
     """Return the study of a table, checked.
 
@@ -60,6 +61,8 @@ def learned_parts(
         Batch to harmonize to.
     asked : Asked
         What the design is to be.
+    copy : bool
+        Whether measurements share no memory with the table.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def learned_parts(
         subject=asked.subject,
         remove=asked.remove,
     )
-    y = measured(table, spec)
+    y = measured(table, spec, copy)
     warn_of_gaps(table, spec.sources, levels, batches, codes)
     subjects = subject_labels(table, spec)
     check_repeated(subjects, asked.subject)

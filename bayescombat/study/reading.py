@@ -48,7 +48,7 @@ def positions(found: np.ndarray, known: Sequence[str]) -> np.ndarray:
     return pd.Index(list(known), dtype=object).get_indexer(pd.Index(found, dtype=object))
 
 
-def measured(table: pd.DataFrame, design: DesignSpec) -> np.ndarray:
+def measured(table: pd.DataFrame, design: DesignSpec, copy: bool = True) -> np.ndarray:
     """Return the measurements, in feature units, once they can be modelled as the design says.
 
     Parameters
@@ -57,6 +57,8 @@ def measured(table: pd.DataFrame, design: DesignSpec) -> np.ndarray:
         Rows are scans.
     design : DesignSpec
         Names the features and the transform.
+    copy : bool
+        As in `measurements`.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def measured(table: pd.DataFrame, design: DesignSpec) -> np.ndarray:
     DataError
         If values are no finite numbers, if all are missing, or if their logarithm does not exist.
     """
-    y = measurements(table, design.features)
+    y = measurements(table, design.features, copy)
     if np.isnan(y[0]).all() and np.isnan(y).all():
         raise DataError(
             f"Expected at least one measurement, found every cell of the features {listing(design.features)} missing "

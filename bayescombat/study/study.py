@@ -207,8 +207,9 @@ class Study:
         reference: Reference | None = None,
         subject: Any = None,
         transform: str | None = None,
+        copy: bool = True,
     ) -> Self:
-        """Return the study that arrays hold. The arrays are copied.
+        """Return the study that arrays hold.
 
         Parameters
         ----------
@@ -232,6 +233,9 @@ class Study:
             Labels of the subjects, as in `Study.from_dataframe`.
         transform : {"log"}, optional
             As in `Study.from_dataframe`.
+        copy : bool
+            Whether to copy `y`. If False, a C-contiguous array of float64 is shared, which halves the memory that a
+            large study takes, and must not be changed while the study or a fit of it is in use.
 
         Raises
         ------
@@ -254,7 +258,7 @@ class Study:
         table, variables, columns, names, others = table_of_arrays(y, batch, covariates, features, obs, remove, subject)
         kept, removed = (formula_text(part) for part in columns)
         asked = Asked(kept, removed, transform, others[0] if others else None)
-        return cls(*learned_parts(table, variables, names, reference, asked))
+        return cls(*learned_parts(table, variables, names, reference, asked, copy))
 
     @classmethod
     def from_design(cls, table: pd.DataFrame, design: DesignSpec, *, reference: Reference | None = None) -> Self:
