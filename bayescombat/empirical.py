@@ -25,6 +25,7 @@ __all__ = [
     "Hats",
     "Shrinkage",
     "empirical_bayes",
+    "estimates_of",
     "shrunken",
     "unshrunken",
 ]
@@ -128,13 +129,28 @@ def empirical_bayes(
         mean_only = True
     alpha, sigma, hats = unshrunken(moments, fit, sva)
     unshrunken_gamma = sigma * hats.gamma if compat == "longcombat" else None
-    gamma, delta2, hyper, iterations = shrunken(hats, shrinkage, mean_only, sva)
-    if moments.reference is not None:
-        at = moments.levels.positions([moments.reference])[0]
-        gamma[at], delta2[at], iterations[at] = 0.0, 1.0, 0
-    gamma, delta = sigma * gamma, np.sqrt(delta2)
-    beside = (fit.subject_sd, unshrunken_gamma, fit.smooth_sd)
-    return Estimates(alpha, fit.beta, sigma, gamma, delta, hyper, iterations, *beside)
+    at = None if moments.reference is None else moments.levels.positions([moments.reference])[0]
+    found = estimates_of(alpha, fit.beta, sigma, hats, shrinkage, mean_only, sva, at)
+    return replace(found, subject_sd=fit.subject_sd, gamma_unshrunken=unshrunken_gamma, smooth_sd=fit.smooth_sd)
+
+
+def estimates_of(
+    alpha: np.ndarray,
+    beta: np.ndarray,
+    sigma: np.ndarray,
+    hats: Hats,
+    shrinkage: Shrinkage,
+    mean_only: bool,
+    sva: bool = False,
+    reference: np.ndarray | None = None,
+) -> Estimates:
+    """Return the estimates, given what is not shrunken; `reference` holds the positions of levels that stay."""
+    gamma, delta, hyper, iterations = shrunken(hats, shrinkage, mean_only, sva)
+    if reference is not None:
+        gamma[reference], delta[reference], iterations[reference] = 0.0, 1.0, 0
+    gamma *= sigma
+    np.sqrt(delta, out=delta)
+    return Estimates(alpha, beta, sigma, gamma, delta, hyper, iterations)
 
 
 def shrunken(
@@ -142,20 +158,22 @@ def shrunken(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]:
     """Return gamma, delta squared (batch, feature), hyper-parameters and the passes (batch,); see `empirical_bayes`."""
     n, freedom = (np.broadcast_to(part, hats.gamma.shape) for part in (hats.n, hats.freedom))
-    told = (freedom >= LEAST_FREEDOM) & np.isfinite(hats.delta2) & (not mean_only)
-    delta2_hat = np.where(told, hats.delta2, 1.0)
-    # sva's mean-only shrinks as if every batch had one scan.
-    size = np.minimum(n, 1) if sva and mean_only and shrinkage == "parametric" else n
-    levels = [_Level(*parts) for parts in zip(hats.gamma, delta2_hat, size, freedom, n > 0, told, strict=True)]
-    found = [_Shrunken(level.gamma, level.delta2, 0) for level in levels]
+    gamma, delta2 = np.empty_like(hats.gamma), np.empty_like(hats.delta2)
+    iterations, moments = np.zeros(len(n), dtype=np.int64), np.empty((len(n), 4))
 
-    def work(block: slice) -> None:
-        found[block] = [_shrink(level, shrinkage, sva) for level in levels[block]]
+    def work(batches: slice) -> None:
+        for i in range(len(n))[batches]:
+            told = (freedom[i] >= LEAST_FREEDOM) & np.isfinite(hats.delta2[i]) & (not mean_only)
+            # sva's mean-only shrinks as if every batch had one scan.
+            size = np.minimum(n[i], 1) if sva and mean_only and shrinkage == "parametric" else n[i]
+            delta2_hat = np.where(told, hats.delta2[i], 1.0)
+            level = _Level(hats.gamma[i], delta2_hat, size, freedom[i], n[i] > 0, told)
+            gamma[i], delta2[i], iterations[i] = _shrink(level, shrinkage, sva)
+            moments[i] = *level.shifts(), *level.scales()
 
     many = n.shape[1] >= MANY_FEATURES
-    side_by_side(work, [slice(i, i + 1) for i in range(len(levels))] if many else [slice(None)])
-    gamma, delta2, iterations = (np.array(part) for part in zip(*found, strict=True))
-    return gamma, delta2, _hyperparameters(levels) if shrinkage == "parametric" else {}, iterations
+    side_by_side(work, [slice(i, i + 1) for i in range(len(n))] if many else [slice(None)])
+    return gamma, delta2, _hyperparameters(*moments.T) if shrinkage == "parametric" else {}, iterations
 
 
 class _Shrunken(NamedTuple):
@@ -314,10 +332,13 @@ def _nonparametric(level: _Level) -> tuple[np.ndarray, np.ndarray]:
     return gamma, delta2
 
 
-def _hyperparameters(levels: list[_Level]) -> dict[str, np.ndarray]:
-    """Return what the priors say of gamma and of log delta, per batch, in units of sigma."""
-    gamma_mean, gamma_variance = np.array([level.shifts() for level in levels]).T
-    m, v = np.array([level.scales() for level in levels]).T
+def _hyperparameters(
+    gamma_mean: np.ndarray, gamma_variance: np.ndarray, m: np.ndarray, v: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return what the priors say of gamma and of log delta, per batch, in units of sigma.
+
+    They are given mean and variance over the features of gamma and of delta squared.
+    """
     point = v <= 0
     # Any variance will do where the prior is a point: what follows from it is not used.
     shape = 2 + m**2 / np.where(point, 1, v)

@@ -1,5 +1,7 @@
 """What can be learned from the moments: the design must be estimable, features must vary."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bayescombat.additive import Additive
@@ -11,7 +13,10 @@ from bayescombat.moments import Moments
 from bayescombat.regression import least_squares, products_of_covariates
 from bayescombat.repeated import freedom_of
 
-__all__ = ["estimable"]
+__all__ = ["Aside", "estimable", "told_apart", "warn_of_set_aside"]
+
+type Aside = dict[str, list[str]]
+
 
 # Shares of variance below these are rounding error.
 NO_VARIATION = 1e-12
@@ -35,18 +40,8 @@ def estimable(moments: Moments) -> Moments:
     ConfoundedDesignError
         If batch and covariates, or batch variables, cannot be told apart.
     """
-    _check_size(moments)
-    _check_reference(moments)
-    _check_aliasing(moments)
-    _check_subjects(moments)
-    kept = _check_confounding(_without(moments, _scarce(moments), "observed in too few scans or batches"))
-    kept = _without(kept, kept.constant, "constant overall or inside a batch of two or more scans")
-    kept = _without(kept, _explained(kept), "explained exactly by batch and covariates")
-    kept = _repeated(kept)
-    if not kept.features:
-        raise DataError(
-            f"Expected at least one feature that varies within batches, found none among {listing(moments.features)}."
-        )
+    kept, aside = told_apart(moments)
+    warn_of_set_aside(aside, moments.features)
     empty = kept.n.sum(axis=1) == 0
     if empty.any():
         raise DataError(
@@ -54,6 +49,45 @@ def estimable(moments: Moments) -> Moments:
             f"{listing(np.array(kept.batches)[empty])}. Drop these scans."
         )
     return kept
+
+
+def told_apart(moments: Moments) -> tuple[Moments, Aside]:
+    """Return the moments of the features that batch effects can be learned for, and by reasons the names of the others.
+
+    There may be no such feature. Errors are those of `estimable`.
+    """
+    _check_size(moments)
+    _check_reference(moments)
+    _check_aliasing(moments)
+    _check_subjects(moments)
+    aside: Aside = {}
+    kept = _without(moments, _scarce(moments), "observed in too few scans or batches", aside)
+    kept = _check_confounding(kept, aside)
+    kept = _without(kept, kept.constant, "constant overall or inside a batch of two or more scans", aside)
+    kept = _without(kept, _explained(kept), "explained exactly by batch and covariates", aside)
+    return _repeated(kept, aside), aside
+
+
+def warn_of_set_aside(aside: Aside, features: Sequence[str]) -> None:
+    """Warn of features that were set aside, reason by reason.
+
+    Raises
+    ------
+    DataError
+        If they are all of `features`.
+    """
+    left = len(features)
+    for reason, names in aside.items():
+        warn(
+            f"Set aside {len(names)} of {left} features, {reason}: {listing(names)}. "
+            "What is set aside is returned as it came and influences nothing else.",
+            FeatureWarning,
+        )
+        left -= len(names)
+    if not left:
+        raise DataError(
+            f"Expected at least one feature that varies within batches, found none among {listing(features)}."
+        )
 
 
 def _check_size(moments: Moments) -> None:
@@ -114,7 +148,7 @@ def _check_subjects(moments: Moments) -> None:
         )
 
 
-def _repeated(moments: Moments) -> Moments:
+def _repeated(moments: Moments, aside: Aside) -> Moments:
     """Return the moments of the features that tell subjects' intercepts from batches and from noise.
 
     Raises
@@ -136,8 +170,8 @@ def _repeated(moments: Moments) -> Moments:
             )
     untold = np.broadcast_to((found.noise < 1) | (found.intercepts < 1), len(moments.features))
     alike = found.unexplained <= ALIKE
-    kept = _without(moments, untold, "whose scans do not tell subjects' intercepts from noise or from batches")
-    return _without(kept, alike[~untold], "alike in all scans of every subject")
+    kept = _without(moments, untold, "whose scans do not tell subjects' intercepts from noise or from batches", aside)
+    return _without(kept, alike[~untold], "alike in all scans of every subject", aside)
 
 
 def _check_aliasing(moments: Moments) -> None:
@@ -187,7 +221,7 @@ def _scarce(moments: Moments) -> np.ndarray:
     return np.broadcast_to(scarce, len(moments.features))
 
 
-def _check_confounding(moments: Moments) -> Moments:
+def _check_confounding(moments: Moments, aside: Aside) -> Moments:
     """Return the moments of the features whose slopes can be told from their batches.
 
     Raises
@@ -208,7 +242,8 @@ def _check_confounding(moments: Moments) -> Moments:
     values, vectors = np.linalg.eigh(pooled / (scale[:, :, None] * scale[:, None, :]))
     bad = flat.any(axis=1) | (values[:, 0] <= COLLINEAR)
     if not bad.all():
-        return _without(moments, np.broadcast_to(bad, len(moments.features)), "whose scans leave covariates confounded")
+        bad = np.broadcast_to(bad, len(moments.features))
+        return _without(moments, bad, "whose scans leave covariates confounded", aside)
     if flat[0].any():
         raise _flat_error(moments, free[flat[0]])
     names = np.array(moments.covariates, dtype=object)[free[np.abs(vectors[0, :, 0]) > 1e-3]]
@@ -269,14 +304,9 @@ def _alone_error(moments: Moments, level: int) -> ConfoundedDesignError:
     )
 
 
-def _without(moments: Moments, mask: np.ndarray, reason: str) -> Moments:
-    """Return the moments without some features, which a warning names."""
+def _without(moments: Moments, mask: np.ndarray, reason: str, aside: Aside) -> Moments:
+    """Return the moments without some features, whose names are noted."""
     if not mask.any():
         return moments
-    names = np.array(moments.features, dtype=object)[mask]
-    warn(
-        f"Set aside {mask.sum()} of {len(mask)} features, {reason}: {listing(names)}. "
-        "What is set aside is returned as it came and influences nothing else.",
-        FeatureWarning,
-    )
+    aside[reason] = list(np.array(moments.features, dtype=object)[mask])
     return moments.select(~mask)
