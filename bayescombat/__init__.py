@@ -10,12 +10,14 @@ from bayescombat.fit import Fit, fit, load
 from bayescombat.moments import Moments, merge
 from bayescombat.parameters import identify
 from bayescombat.priors import Priors
-from bayescombat.study import Study
+from bayescombat.storage import write_zarr
+from bayescombat.study import ChunkedStudy, Study
 
 if TYPE_CHECKING:
     from bayescombat.model import build_model
 
 __all__ = [
+    "ChunkedStudy",
     "DesignSpec",
     "Fit",
     "Moments",
@@ -27,6 +29,7 @@ __all__ = [
     "identify",
     "load",
     "merge",
+    "write_zarr",
     *_errors,
 ]
 

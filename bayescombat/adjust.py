@@ -24,6 +24,7 @@ __all__ = [
     "adjust",
     "adjusted_draws",
     "blocks",
+    "of_features",
     "of_target",
     "predicted",
     "rows_by_level",
@@ -120,7 +121,7 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
     lower, upper, sd = mean.copy(), mean.copy(), np.where(np.isnan(y), np.nan, 0.0)
     # A product of coefficients needs several arrays of its size.
     for block in blocks(y.shape[1], _numbers(draws)):
-        some = _features(draws, block)
+        some = of_features(draws, block)
         intercepts = _intercepts(some)
         for place, rows in rows_by_level(levels):
             if place == draws.unmoved:
@@ -144,7 +145,7 @@ def _estimated(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray) -
     offset = x - draws.center
 
     def work(block: slice) -> None:
-        some = _features(draws, block)
+        some = of_features(draws, block)
         intercepts = _intercepts(some)
         for place, scans in groups:
             affine = _affine(some, place)
@@ -170,7 +171,7 @@ def adjusted_draws(
     """Return one harmonized table per draw, (draw, obs, feature); with a generator, missing values are drawn too."""
     out = np.empty((len(draws.alpha), *y.shape))
     for block in blocks(y.shape[1], 4 * len(draws.alpha) * len(y)):
-        some = _features(draws, block)
+        some = of_features(draws, block)
         intercepts = _intercepts(some)
         for place, rows in rows_by_level(levels):
             values, offset = y[rows, block], x[rows] - some.center
@@ -325,7 +326,8 @@ def _numbers(draws: Draws) -> int:
     return 10 * int(draws.beta[:, 0].size) + (20 + people) * len(draws.alpha)
 
 
-def _features(draws: Draws, block: slice) -> Draws:
+def of_features(draws: Draws, block: slice) -> Draws:
+    """Return the parameters of some features."""
     return replace(
         draws,
         alpha=draws.alpha[:, block],

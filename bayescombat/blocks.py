@@ -4,10 +4,14 @@ What is computed of a column must not hang on the block that it stands in: see `
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["column_blocks", "side_by_side"]
+__all__ = ["column_blocks", "in_one_thread", "side_by_side"]
+
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 # Numbers of one array of a block: 256 KiB of float64, of which a handful fit into a core's second cache.
 BLOCK = 2**15
@@ -26,13 +30,24 @@ def column_blocks(columns: int, rows: int) -> list[slice]:
     return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
 
 
+@contextmanager
+def in_one_thread() -> Iterator[None]:
+    """Let `side_by_side` start no threads: where there are several of its callers at a time already."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
 def side_by_side(work: Callable[[slice], object], blocks: Sequence[slice]) -> None:
     """Do the work on every block, on as many cores as there are for this process.
 
     The blocks must not write to the same places. An error of one is raised here once those under way are done.
     """
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, len(blocks))
-    if workers < 2:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(cores, len(blocks))
+    if workers < 2 or _alone.get():
         for block in blocks:
             work(block)
         return

@@ -18,6 +18,7 @@ from bayescombat.errors import BayesCombatWarning, DataError, listing, suggestio
 __all__ = [
     "as_table",
     "cells",
+    "check_finite",
     "inferred",
     "is_numeric",
     "labels",
@@ -234,7 +235,11 @@ def measurements(table: pd.DataFrame, features: Sequence[str], copy: bool = True
     together = bool((np.diff(at) == 1).all())
     # Neighbouring columns are one view of the table, columns here and there a copy.
     frame = table.iloc[:, at[0] : at[0] + len(at)] if together else table.iloc[:, at]
-    objects = [name for name, kind in frame.dtypes.items() if kind == object]
+    objects = [
+        name
+        for name, kind in frame.dtypes.items()
+        if kind.kind == "O" and not isinstance(kind, pd.api.extensions.ExtensionDtype)
+    ]
     frame = frame.assign(**{name: inferred(frame[name]) for name in objects})
     kinds = frame.dtypes
     unfit = {kind for kind in kinds.unique() if not is_numeric(pd.Series(dtype=kind))}
@@ -258,13 +263,19 @@ def measurements(table: pd.DataFrame, features: Sequence[str], copy: bool = True
             suspects[block] = ~np.isfinite(values[:, block].sum(axis=0))
 
     side_by_side(fill, column_blocks(*found.shape[::-1]))
-    infinite = np.isinf(values) if suspects.any() else suspects
+    if suspects.any():
+        check_finite(values, features, frame.index)
+    return values
+
+
+def check_finite(values: np.ndarray, features: Sequence[str], rows: pd.Index) -> None:
+    """Raise a DataError if measurements (obs, feature) are infinite, NaN being no value."""
+    infinite = np.isinf(values)
     if infinite.any():
         raise DataError(
-            f"Expected finite measurements, found {cells(infinite, 'infinite', features, frame.index)}. "
+            f"Expected finite measurements, found {cells(infinite, 'infinite', features, rows)}. "
             "Drop these rows or features, or put right how they were computed."
         )
-    return values
 
 
 def cells(bad: np.ndarray, kind: str, features: Sequence[str], rows: pd.Index) -> str:

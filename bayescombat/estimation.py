@@ -14,7 +14,7 @@ import xarray as xr
 
 from bayescombat.additive import Additive
 from bayescombat.columns import warn
-from bayescombat.empirical import LEAST_FREEDOM, MOST_ITERATIONS, Compat, Shrinkage, empirical_bayes
+from bayescombat.empirical import LEAST_FREEDOM, MOST_ITERATIONS, Compat, Estimates, Shrinkage, empirical_bayes
 from bayescombat.errors import (
     BatchSizeWarning,
     BayesCombatError,
@@ -33,7 +33,15 @@ from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
 from bayescombat.settings import Settings
 
-__all__ = ["Estimator", "again", "by_empirical_bayes", "by_nuts"]
+__all__ = [
+    "Estimator",
+    "again",
+    "by_empirical_bayes",
+    "by_nuts",
+    "check_compat",
+    "tree_of_estimates",
+    "warn_of_little_data",
+]
 
 type Estimator = Callable[[Moments], xr.DataTree]
 
@@ -55,7 +63,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     from bayescombat.sampling import sample
 
     settings = settings.resolved(len(moments.features))
-    _warn_of_little_data(moments, fixed_effects(moments))
+    warn_of_little_data(moments, fixed_effects(moments))
     factors = shared_factors_of(moments, shared_factors)
     count = 0 if factors is None else factors.count
     sampled = sample(build_model(moments, priors, shared_factors=count), settings)
@@ -99,7 +107,7 @@ def by_empirical_bayes(
     """Return the estimates from the moments of estimable features."""
     check_choice("shrinkage", shrinkage, get_args(Shrinkage))
     check_choice("compat", compat, (*get_args(Compat), None))
-    _check_compat(moments, compat)
+    check_compat(moments, compat)
     factors = shared_factors_of(moments, shared_factors)
     if factors is not None and (shrinkage != "parametric" or compat):
         raise BayesCombatError(
@@ -108,13 +116,21 @@ def by_empirical_bayes(
         )
     settings = {"shrinkage": shrinkage, "mean_only": mean_only, "compat": compat, "shared_factors": shared_factors}
     fit = fixed_effects(moments)
-    _warn_of_little_data(moments, fit, whole_run=compat == "sva" and not mean_only)
+    warn_of_little_data(moments, fit, whole_run=compat == "sva" and not mean_only)
     if len(moments.features) == 1:
         shrinkage = "none"
     if factors is None:
         estimates = empirical_bayes(moments, shrinkage, mean_only, compat, fit)
     else:
         estimates = shared_empirical_bayes(moments, fit, factors, mean_only)
+    tree = tree_of_estimates(estimates, moments, settings)
+    if factors is not None:
+        tree["factors"] = _loadings(factors, moments)
+    return tree
+
+
+def tree_of_estimates(estimates: Estimates, moments: Moments, settings: Mapping[str, Any]) -> xr.DataTree:
+    """Return empirical-Bayes estimates as a tree, with a verdict and the settings in its attributes."""
     converged = bool((estimates.iterations < MOST_ITERATIONS).all())
     passes = int(estimates.iterations.max())
     verdict = f"Estimated: every fixed point stood still after at most {passes} passes."
@@ -134,12 +150,10 @@ def by_empirical_bayes(
         "verdict": verdict,
         "converged": int(converged),
     }
-    if factors is not None:
-        tree["factors"] = _loadings(factors, moments)
     return tree
 
 
-def _check_compat(moments: Moments, compat: Compat | None) -> None:
+def check_compat(moments: Moments, compat: Compat | None) -> None:
     """Raise a BayesCombatError if an R package knows nothing of what these moments have."""
     if compat is not None and len(moments.levels.active) > 1:
         raise BayesCombatError(
@@ -170,7 +184,8 @@ def _loadings(factors: Loadings, moments: Moments) -> xr.DataTree:
     return xr.DataTree(xr.Dataset({"loadings": (("feature", "factor"), factors.loadings, attrs)}, coords))
 
 
-def _warn_of_little_data(moments: Moments, fit: LeastSquares, whole_run: bool = False) -> None:
+def warn_of_little_data(moments: Moments, fit: LeastSquares | None, whole_run: bool = False) -> None:
+    """Warn of batches, and of features in batches, that tell little; with subjects `fit` says what these leave."""
     labels = np.array(moments.levels.labels)
     scans = Additive(moments.positions, moments.scans[:, None]).size[:, 0]
     freedom = Additive(moments.positions, moments.scans[:, None]).freedom()[:, 0]
@@ -181,7 +196,7 @@ def _warn_of_little_data(moments: Moments, fit: LeastSquares, whole_run: bool = 
             "from the prior alone.",
             BatchSizeWarning,
         )
-    if moments.subjects is not None:
+    if moments.subjects is not None and fit is not None:
         left = np.median(fit.additive.indicator.T @ fit.freedom, axis=1)
         spent = labels[(scans > 1) & (freedom >= LEAST_FREEDOM) & (left < LEAST_FREEDOM)]
         if len(spent):

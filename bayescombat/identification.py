@@ -13,7 +13,7 @@ from bayescombat.moments import Moments
 from bayescombat.regression import least_squares, products_of_covariates
 from bayescombat.repeated import freedom_of
 
-__all__ = ["Aside", "estimable", "told_apart", "warn_of_set_aside"]
+__all__ = ["Aside", "check_observed", "estimable", "told_apart", "warn_of_set_aside"]
 
 type Aside = dict[str, list[str]]
 
@@ -42,13 +42,18 @@ def estimable(moments: Moments) -> Moments:
     """
     kept, aside = told_apart(moments)
     warn_of_set_aside(aside, moments.features)
-    empty = kept.n.sum(axis=1) == 0
+    check_observed(kept)
+    return kept
+
+
+def check_observed(moments: Moments) -> None:
+    """Raise a DataError if batches have no observed values."""
+    empty = moments.n.sum(axis=1) == 0
     if empty.any():
         raise DataError(
             "Expected observed values in every batch, found none of any feature that can be fitted in "
-            f"{listing(np.array(kept.batches)[empty])}. Drop these scans."
+            f"{listing(np.array(moments.batches)[empty])}. Drop these scans."
         )
-    return kept
 
 
 def told_apart(moments: Moments) -> tuple[Moments, Aside]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +12,7 @@ import xarray as xr
 
 from bayescombat.errors import FileFormatError
 
-__all__ = ["read_text", "read_tree", "versions", "write_text", "write_tree"]
+__all__ = ["progress", "read_text", "read_tree", "versions", "write_text", "write_tree", "write_zarr"]
 
 FORMAT = "bayescombat"
 FORMAT_VERSION = 1
@@ -79,6 +80,67 @@ def read_tree(path: str | os.PathLike[str], kind: str) -> xr.DataTree:
             f"{FORMAT_VERSION}. Update bayescombat (package pymc-combat)."
         )
     return tree
+
+
+def write_zarr(data: xr.Dataset, path: str | os.PathLike[str], *, progress_bar: bool = True) -> None:
+    """Write a Dataset to a Zarr store (a folder), whole or not at all.
+
+    What is still to be computed, as the harmonized values of a study in chunks are, is computed chunk by chunk on the
+    way: by Dask's threads, or by the workers of a `dask.distributed` client if there is one.
+
+    Parameters
+    ----------
+    data : xarray.Dataset
+        What is written.
+    path : path-like
+        Where no file and no folder is. All workers must see its folder.
+    progress_bar : bool
+        Whether to show one; a distributed client has its dashboard.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there already.
+    FileNotFoundError
+        If there is no folder to write into.
+    ImportError
+        If zarr is not installed.
+
+    Notes
+    -----
+    The store is written beside its place and moved there once it is complete: after an interrupt there is none.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> data = xr.Dataset({"mean": (("obs", "feature"), [[1.0, 2.0]])})
+    >>> with TemporaryDirectory() as folder:
+    ...     write_zarr(data, f"{folder}/harmonized.zarr")
+    ...     float(xr.open_zarr(f"{folder}/harmonized.zarr", consolidated=False)["mean"].sum())
+    3.0
+    """
+    if find_spec("zarr") is None:
+        raise ImportError("Expected zarr, found that it is not installed. Install it: pip install 'pymc-combat[dask]'.")
+    target = Path(path).expanduser()
+    if target.exists():
+        raise FileExistsError(
+            f"Expected nothing at {str(target)!r}, found {'a folder' if target.is_dir() else 'a file'}. "
+            "Give another path, or remove it first."
+        )
+    with _moved_into_place(target) as beside, progress(progress_bar and bool(data.chunks)):
+        data.to_zarr(beside, mode="w-", zarr_format=2, consolidated=False)
+
+
+@contextmanager
+def progress(shown: bool) -> Iterator[None]:
+    """Show a bar while Dask computes on this machine."""
+    if not shown:
+        yield
+        return
+    from dask.diagnostics import ProgressBar
+
+    with ProgressBar():
+        yield
 
 
 def write_text(text: str, path: str | os.PathLike[str]) -> None:

@@ -9,6 +9,7 @@ import xarray as xr
 
 from bayescombat.errors import BayesCombatError, DataError, check_choice, listing
 from bayescombat.estimation import again
+from bayescombat.fit.chunked import check_in_chunks, harmonized_chunks
 from bayescombat.fit.contents import Contents
 from bayescombat.fit.distance import distance_to_refit
 from bayescombat.fit.extension import Extension, warn_of_constants
@@ -16,7 +17,7 @@ from bayescombat.fit.harmonization import Target, harmonized_dataset, harmonized
 from bayescombat.fit.joining import check_adoptable, check_drawable
 from bayescombat.fit.trees import fitted_tree
 from bayescombat.moments import Moments, check_same_design, merge
-from bayescombat.study import Study
+from bayescombat.study import ChunkedStudy, Study
 
 __all__ = ["Fit"]
 
@@ -56,7 +57,7 @@ class Fit(Contents):
 
     def harmonize(
         self,
-        data: pd.DataFrame | Study,
+        data: pd.DataFrame | Study | ChunkedStudy,
         target: Target | None = None,
         probability: float = 0.9,
         unseen: Unseen = "error",
@@ -71,7 +72,7 @@ class Fit(Contents):
 
         Parameters
         ----------
-        data : pandas.DataFrame or Study
+        data : pandas.DataFrame, Study or ChunkedStudy
             Any rows of any of the fitted batches: a table with the columns that the study was made of (features that
             were set aside included), or a study of the same design. If the study came from arrays, the table's columns
             are ``batch`` and the names of features and covariates. Levels of several batch variables need not have
@@ -97,7 +98,8 @@ class Fit(Contents):
             takes logarithms all four are on the natural scale, and there, with subjects, and with ``factors`` or
             ``covariance`` all are from these draws; the estimate of empirical Bayes is the exponential of the
             harmonized logarithm. Missing cells stay missing. Features that were set aside come back as they were, with
-            ``sd`` zero, and are marked by the coordinate ``set_aside``.
+            ``sd`` zero, and are marked by the coordinate ``set_aside``. Of a study in chunks ``mean`` is a Dask array,
+            computed when it is asked for or by `write_zarr`; nothing is said of values that become negative.
 
         Raises
         ------
@@ -128,7 +130,12 @@ class Fit(Contents):
         >>> fit.harmonize(simulation.table.tail(4), target="site_01")["mean"].dims
         ('obs', 'feature')
         """
-        study, cell = self._study(data), target_cell(target, self.layout)
+        cell = target_cell(target, self.layout)
+        if isinstance(data, ChunkedStudy):
+            check_in_chunks(self.method, self.asked, self.layout.spec, unseen)
+            self._check_reference(data.reference)
+            return harmonized_chunks(self.parameters, self.layout, data.conforming(self.layout.spec), cell)
+        study = self._study(data)
         extension = self._extension(study, unseen)
         return harmonized_dataset(extension.parameters, extension.layout, study, cell, probability, *self._beside)
 

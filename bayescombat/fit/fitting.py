@@ -1,6 +1,7 @@
 """fit() and load(): strings the rooms together."""
 
 import os
+from dataclasses import replace
 from functools import partial
 from typing import get_args
 
@@ -8,6 +9,7 @@ from bayescombat.empirical import Compat, Shrinkage
 from bayescombat.errors import BayesCombatError, check_choice
 from bayescombat.estimation import Estimator, by_empirical_bayes, by_nuts
 from bayescombat.factors import SharedFactors
+from bayescombat.fit.chunked import chunked_tree
 from bayescombat.fit.contents import Method
 from bayescombat.fit.fitted import Fit
 from bayescombat.fit.joining import Asked
@@ -17,13 +19,13 @@ from bayescombat.moments import Moments, as_moments
 from bayescombat.priors import Priors
 from bayescombat.settings import Settings
 from bayescombat.storage import read_tree
-from bayescombat.study import Study
+from bayescombat.study import ChunkedStudy, Study
 
 __all__ = ["fit", "load"]
 
 
 def fit(
-    data: Study | Moments,
+    data: Study | Moments | ChunkedStudy,
     method: Method = "nuts",
     *,
     priors: Priors | None = None,
@@ -55,8 +57,9 @@ def fit(
 
     Parameters
     ----------
-    data : Study or Moments
-        The table, or its moments; a fit of moments can harmonize rows but holds none.
+    data : Study, Moments or ChunkedStudy
+        The table, or its moments; a fit of moments can harmonize rows but holds none. A study in chunks, for empirical
+        Bayes of independent features, is read once; its fit holds neither rows nor moments.
     method : {"nuts", "eb"}
         Full Bayes by NUTS, or empirical Bayes in closed form.
     priors : Priors, optional
@@ -70,7 +73,7 @@ def fit(
     target_accept : float, optional
         For NUTS: acceptance that the step size is tuned to; by default 0.9, and 0.99 below 20 features.
     progress_bar : bool
-        For NUTS: whether to show one.
+        For NUTS, and for a study in chunks: whether to show one.
     shrinkage : {"parametric", "nonparametric", "none"}
         For empirical Bayes: normal and inverse-gamma priors; the empirical distribution of the other features; or
         no shrinkage.
@@ -189,6 +192,8 @@ def fit(
     0.95
     """
     settings = Settings(draws, tune, chains, cores, seed, target_accept, progress_bar)
+    if isinstance(data, ChunkedStudy):
+        settings = replace(settings, progress_bar=True)
     _check_method(method, priors, settings, (shrinkage, mean_only, compat))
     estimator: Estimator = partial(
         by_empirical_bayes, shrinkage=shrinkage, mean_only=mean_only, compat=compat, shared_factors=shared_factors
@@ -201,6 +206,13 @@ def fit(
             "Leave one of them out."
         )
     asked = Asked.of(factors, factors_despite_covariates, covariance)
+    if isinstance(data, ChunkedStudy):
+        if method != "eb" or shared_factors != 0 or asked.needs_cross:
+            raise BayesCombatError(
+                "Expected method='eb' without shared_factors, factors or covariance for a study in chunks, found "
+                f"method={method!r} or one of these. They need all features of a scan at once: fit in memory."
+            )
+        return Fit(chunked_tree(data, shrinkage, mean_only, compat, progress_bar))
     moments = as_moments(data, cross=shared_factors != 0 or asked.needs_cross)
     return Fit(fitted_tree(moments, estimator, asked, data if isinstance(data, Study) else None))
 

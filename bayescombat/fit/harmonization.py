@@ -24,9 +24,9 @@ from bayescombat.fit.layout import Layout, stacked
 from bayescombat.intercepts import Repeats
 from bayescombat.joint import Joint, jointly_adjusted, jointly_adjusted_draws
 from bayescombat.moments import Moments, Subjects
-from bayescombat.study import Study
+from bayescombat.study import ChunkedStudy, Study
 
-__all__ = ["Target", "harmonized_dataset", "harmonized_draws", "target_cell"]
+__all__ = ["Target", "coords_of", "draws_of", "harmonized_dataset", "harmonized_draws", "levels_of", "target_cell"]
 
 type Target = str | Sequence[str] | Mapping[str, str]
 
@@ -61,9 +61,9 @@ def harmonized_dataset(
     """
     if not isinstance(probability, Real) or not 0 < probability < 1:
         raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
-    kept, levels = layout.modelled, _levels(layout, study)
+    kept, levels = layout.modelled, levels_of(layout, study)
     every = slice(None) if joining is None else _spaced(parameters)
-    draws = _draws(parameters, layout, target, every, joining)
+    draws = draws_of(parameters, layout, target, every, joining)
     y = study.transformed if len(kept) == study.y.shape[1] else np.ascontiguousarray(study.transformed[:, kept])
     if joining is None:
         draws = replace(draws, repeats=_repeats(parameters, layout, study, learned))
@@ -88,7 +88,7 @@ def harmonized_dataset(
     attrs: dict[str, str | float] = {"target": target or layout.reference or "pooled"}
     if adjusted.sd is not None:
         attrs["probability"] = probability
-    return xr.Dataset(data, _coords(study, kept), attrs)
+    return xr.Dataset(data, coords_of(study, kept), attrs)
 
 
 def harmonized_draws(
@@ -111,7 +111,7 @@ def harmonized_draws(
         raise BayesCombatError(f"Expected n between 1 and the fit's {total} draws, found {n!r}.")
     kept = layout.modelled
     every = np.linspace(0, total - 1, n).round().astype(int)
-    draws, levels = _draws(parameters, layout, target, every, joining), _levels(layout, study)
+    draws, levels = draws_of(parameters, layout, target, every, joining), levels_of(layout, study)
     values = np.repeat(study.y[None], n, axis=0)
     y = np.ascontiguousarray(study.transformed[:, kept])
     rng = np.random.default_rng(seed) if impute else None
@@ -127,7 +127,7 @@ def harmonized_draws(
         # What keeps its value keeps it to the last bit, logarithm or not.
         found[:, still] = np.where(np.isnan(y[still]), found[:, still], study.y[:, kept][still])
     values[:, :, kept] = found
-    coords = _coords(study, kept) | {"draw": every}
+    coords = coords_of(study, kept) | {"draw": every}
     attrs = {
         "units": "feature units",
         "long_name": "harmonized value",
@@ -152,12 +152,13 @@ def _warn_of_unread(joining: Joining, y: np.ndarray) -> None:
         )
 
 
-def _levels(layout: Layout, study: Study) -> np.ndarray:
+def levels_of(layout: Layout, study: Study | ChunkedStudy) -> np.ndarray:
     """Return the positions of the scans' levels, (obs, batch variable)."""
     return np.asarray(layout.levels.positions(study.batches)[study.codes])
 
 
-def _coords(study: Study, kept: np.ndarray) -> dict[str, object]:
+def coords_of(study: Study | ChunkedStudy, kept: np.ndarray) -> dict[str, object]:
+    """Return the coordinates of harmonized values, given which features are modelled."""
     aside = np.ones(len(study.features), dtype=bool)
     aside[kept] = False
     return {
@@ -167,7 +168,7 @@ def _coords(study: Study, kept: np.ndarray) -> dict[str, object]:
     }
 
 
-def _draws(
+def draws_of(
     parameters: xr.Dataset,
     layout: Layout,
     target: str | None,
@@ -203,7 +204,7 @@ def _joint(
 def _average(parameters: xr.Dataset, layout: Layout, joining: Joining) -> Draws:
     """Return the posterior means, as a single draw."""
     leading = [dim for dim in ("chain", "draw") if dim in parameters.dims]
-    return _draws(parameters.mean(leading), layout, None, slice(None), joining)
+    return draws_of(parameters.mean(leading), layout, None, slice(None), joining)
 
 
 def _repeats(

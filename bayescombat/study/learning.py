@@ -13,7 +13,7 @@ from bayescombat.study.overlap import warn_of_gaps
 from bayescombat.study.reading import batch_cells, check_repeated, measured, positions, subject_labels
 from bayescombat.study.reference import check_reference
 
-__all__ = ["Asked", "Parts", "Reference", "learned_parts"]
+__all__ = ["Asked", "Parts", "Reference", "learned_parts", "learned_rows"]
 
 type Reference = str | Sequence[str] | Mapping[str, str]
 
@@ -49,20 +49,33 @@ def learned_parts(
     asked: Asked,
     copy: bool = True,
 ) -> Parts:
-    """Return the study of a table, checked.
+    """Return the study of a table, checked; `copy` says whether measurements share no memory with it.
+
+    The other parameters, and the errors, are those of `learned_rows`.
+    """
+    rows = learned_rows(table, variables, features, reference, asked)
+    return Parts(measured(table, rows[4], copy), *rows)
+
+
+def learned_rows(
+    table: pd.DataFrame,
+    variables: Sequence[str],
+    features: Sequence[str],
+    reference: Reference | None,
+    asked: Asked,
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], pd.Index, DesignSpec, str | None, np.ndarray | None]:
+    """Return the fields of a study without its measurements, checked.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Rows are scans.
+        Rows are scans. It needs no columns of features.
     variables, features : sequence of str
         Names of the batch columns and of the features.
     reference : str, sequence of str, or mapping, optional
         Batch to harmonize to.
     asked : Asked
         What the design is to be.
-    copy : bool
-        Whether measurements share no memory with the table.
 
     Raises
     ------
@@ -92,8 +105,7 @@ def learned_parts(
         subject=asked.subject,
         remove=asked.remove,
     )
-    y = measured(table, spec, copy)
     warn_of_gaps(table, spec.sources, levels, batches, codes)
     subjects = subject_labels(table, spec)
     check_repeated(subjects, asked.subject)
-    return Parts(y, spec.matrix(table), codes, batches, table.index, spec, name, subjects)
+    return spec.matrix(table), codes, batches, table.index, spec, name, subjects

@@ -10,7 +10,7 @@ from bayescombat.columns import cells, labels, measurements, require
 from bayescombat.design import DesignSpec
 from bayescombat.errors import DataError, listing
 
-__all__ = ["batch_cells", "check_repeated", "measured", "positions", "subject_labels"]
+__all__ = ["batch_cells", "check_positive", "check_repeated", "measured", "positions", "subject_labels"]
 
 
 def batch_cells(table: pd.DataFrame, variables: Sequence[str]) -> np.ndarray:
@@ -76,13 +76,18 @@ def measured(table: pd.DataFrame, design: DesignSpec, copy: bool = True) -> np.n
             f"Expected at least one measurement, found every cell of the features {listing(design.features)} missing "
             f"in all {len(y)} rows. Check which columns are the features, and how the table was joined."
         )
+    check_positive(y, design, table.index)
+    return y
+
+
+def check_positive(y: np.ndarray, design: DesignSpec, rows: pd.Index) -> None:
+    """Raise a DataError if the design takes logarithms of measurements (obs, feature) that have none."""
     if design.transform == "log" and (y <= 0).any():
         raise DataError(
             "Expected measurements above zero for transform='log', found "
-            f"{cells(y <= 0, 'zero or negative', design.features, table.index)}. Leave these features out, treat "
+            f"{cells(y <= 0, 'zero or negative', design.features, rows)}. Leave these features out, treat "
             "zeros as missing (NaN), or harmonize without transform."
         )
-    return y
 
 
 def subject_labels(table: pd.DataFrame, design: DesignSpec) -> np.ndarray | None:
