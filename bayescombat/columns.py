@@ -235,34 +235,30 @@ def measurements(table: pd.DataFrame, features: Sequence[str], copy: bool = True
     together = bool((np.diff(at) == 1).all())
     # Neighbouring columns are one view of the table, columns here and there a copy.
     frame = table.iloc[:, at[0] : at[0] + len(at)] if together else table.iloc[:, at]
-    objects = [
-        name
-        for name, kind in frame.dtypes.items()
-        if kind.kind == "O" and not isinstance(kind, pd.api.extensions.ExtensionDtype)
-    ]
+    objects = [name for name, kind in zip(features, frame.dtypes, strict=True) if pd.api.types.is_object_dtype(kind)]
     frame = frame.assign(**{name: inferred(frame[name]) for name in objects})
-    kinds = frame.dtypes
-    unfit = {kind for kind in kinds.unique() if not is_numeric(pd.Series(dtype=kind))}
+    kinds = list(frame.dtypes)
+    unfit = {kind for kind in set(kinds) if not is_numeric(pd.Series(dtype=kind))}
     if unfit:
-        other = [name for name, kind in kinds.items() if kind in unfit]
-        kinds = listing(dict.fromkeys(str(table[name].dtype) for name in other))
+        other = [name for name, kind in zip(features, kinds, strict=True) if kind in unfit]
+        found = listing(dict.fromkeys(str(table[name].dtype) for name in other))
         raise DataError(
-            f"Expected features of real numbers, found {len(other)} of another kind ({kinds}): "
+            f"Expected features of real numbers, found {len(other)} of another kind ({found}): "
             f"{listing(other)}. Convert them with pandas.to_numeric, or leave them out of the features."
         )
-    plain = all(isinstance(kind, np.dtype) for kind in kinds.unique())
-    found = frame.to_numpy() if plain else frame.to_numpy(dtype=np.float64, na_value=np.nan)
-    shared = not copy and found.dtype == np.float64 and found.flags.c_contiguous
-    values = found if shared else np.empty(found.shape)
+    plain = all(isinstance(kind, np.dtype) for kind in set(kinds))
+    given = frame.to_numpy() if plain else frame.to_numpy(dtype=np.float64, na_value=np.nan)
+    shared = not copy and given.dtype == np.float64 and given.flags.c_contiguous
+    values = given if shared else np.empty(given.shape)
     suspects = np.zeros(len(features), dtype=bool)
 
     def fill(block: slice) -> None:
         if not shared:
-            values[:, block] = found[:, block]
+            values[:, block] = given[:, block]
         with np.errstate(over="ignore", invalid="ignore"):
             suspects[block] = ~np.isfinite(values[:, block].sum(axis=0))
 
-    side_by_side(fill, column_blocks(*found.shape[::-1]))
+    side_by_side(fill, column_blocks(*given.shape[::-1]))
     if suspects.any():
         check_finite(values, features, frame.index)
     return values

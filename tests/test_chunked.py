@@ -232,7 +232,6 @@ def test_two_distributed_workers_give_the_same(tmp_path: Path) -> None:
     values = scans()
     expected, _ = both(values)
     with (
-        dask.config.set({"distributed.worker.daemon": True}),
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         distributed.Client(cluster),
     ):
