@@ -23,6 +23,7 @@ __all__ = [
     "is_numeric",
     "labels",
     "measurements",
+    "names_index",
     "require",
     "scan_labels",
     "sorted_labels",
@@ -77,6 +78,11 @@ def as_table(table: Any) -> pd.DataFrame:
     names = pd.Index([text_label(name) for name in table.columns], dtype=object)
     _check_unique(names, "column name", "Rename or drop the duplicates.")
     return table.set_axis(names, axis=1).set_axis(scan_labels(table.index), axis=0)
+
+
+def names_index(names: Sequence[str]) -> pd.Index:
+    """Return names as the index of a dim: it shares the texts, which an array of many would copy."""
+    return pd.Index(names, dtype=object)
 
 
 def require(table: pd.DataFrame, names: Iterable[str], role: str) -> None:

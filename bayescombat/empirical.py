@@ -8,21 +8,21 @@ variable's levels are shrunken as batches are.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-from scipy.special import digamma, logsumexp, polygamma
 
-from bayescombat.blocks import side_by_side
 from bayescombat.moments import Moments
 from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
+from bayescombat.shrinkage import LEAST_FREEDOM, MOST_ITERATIONS, TOLERANCE, Hats, Shrinkage, shrunken
 
 __all__ = [
     "Compat",
     "Estimates",
     "LEAST_FREEDOM",
     "Hats",
+    "MOST_ITERATIONS",
     "Shrinkage",
     "empirical_bayes",
     "estimates_of",
@@ -30,35 +30,7 @@ __all__ = [
     "unshrunken",
 ]
 
-Shrinkage = Literal["parametric", "nonparametric", "none"]
 Compat = Literal["sva", "longcombat"]
-TOLERANCE = 1e-12
-SVA_TOLERANCE = 1e-4
-MOST_ITERATIONS = 10_000
-# Degrees of freedom below which residuals tell nothing of a scale.
-LEAST_FREEDOM = 0.5
-# From so many on batches are shrunken in threads.
-MANY_FEATURES = 5_000
-
-
-@dataclass(frozen=True, eq=False)
-class Hats:
-    """Unshrunken estimates of the levels' effects, in units of sigma, (batch, feature).
-
-    Parameters
-    ----------
-    gamma, delta2 : ndarray, (batch, feature)
-        Shifts and squared scales.
-    n : ndarray, (batch, 1 or feature)
-        Observed scans, or how many independent ones would tell as much of the shift.
-    freedom : ndarray, (batch, 1 or feature)
-        Degrees of freedom behind the scales.
-    """
-
-    gamma: np.ndarray
-    delta2: np.ndarray
-    n: np.ndarray
-    freedom: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,68 +116,16 @@ def estimates_of(
     sva: bool = False,
     reference: np.ndarray | None = None,
 ) -> Estimates:
-    """Return the estimates, given what is not shrunken; `reference` holds the positions of levels that stay."""
-    gamma, delta, hyper, iterations = shrunken(hats, shrinkage, mean_only, sva)
+    """Return the estimates in place of what is not shrunken.
+
+    The shrinkage's arguments are those of `empirical_bayes`; `reference` holds the positions of levels that stay.
+    """
+    gamma, delta, hyper, iterations = shrunken(hats, shrinkage, mean_only, sva, in_place=True)
     if reference is not None:
         gamma[reference], delta[reference], iterations[reference] = 0.0, 1.0, 0
     gamma *= sigma
     np.sqrt(delta, out=delta)
     return Estimates(alpha, beta, sigma, gamma, delta, hyper, iterations)
-
-
-def shrunken(
-    hats: Hats, shrinkage: Shrinkage, mean_only: bool, sva: bool = False
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]:
-    """Return gamma, delta squared (batch, feature), hyper-parameters and the passes (batch,); see `empirical_bayes`."""
-    n, freedom = (np.broadcast_to(part, hats.gamma.shape) for part in (hats.n, hats.freedom))
-    gamma, delta2 = np.empty_like(hats.gamma), np.empty_like(hats.delta2)
-    iterations, moments = np.zeros(len(n), dtype=np.int64), np.empty((len(n), 4))
-
-    def work(batches: slice) -> None:
-        for i in range(len(n))[batches]:
-            told = (freedom[i] >= LEAST_FREEDOM) & np.isfinite(hats.delta2[i]) & (not mean_only)
-            # sva's mean-only shrinks as if every batch had one scan.
-            size = np.minimum(n[i], 1) if sva and mean_only and shrinkage == "parametric" else n[i]
-            delta2_hat = np.where(told, hats.delta2[i], 1.0)
-            level = _Level(hats.gamma[i], delta2_hat, size, freedom[i], n[i] > 0, told)
-            gamma[i], delta2[i], iterations[i] = _shrink(level, shrinkage, sva)
-            moments[i] = *level.shifts(), *level.scales()
-
-    many = n.shape[1] >= MANY_FEATURES
-    side_by_side(work, [slice(i, i + 1) for i in range(len(n))] if many else [slice(None)])
-    return gamma, delta2, _hyperparameters(*moments.T) if shrinkage == "parametric" else {}, iterations
-
-
-class _Shrunken(NamedTuple):
-    """Estimates of one batch, (feature,), and the passes that they took."""
-
-    gamma: np.ndarray
-    delta2: np.ndarray
-    iterations: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Level:
-    """Unshrunken estimates of one batch, (feature,): `seen` where it has scans, `told` where these tell of scale."""
-
-    gamma: np.ndarray
-    delta2: np.ndarray
-    n: np.ndarray
-    freedom: np.ndarray
-    seen: np.ndarray
-    told: np.ndarray
-
-    def shifts(self) -> tuple[float, float]:
-        """Return mean and variance over the features of what is seen of gamma."""
-        return _mean_and_variance(self.gamma[self.seen])
-
-    def scales(self) -> tuple[float, float]:
-        """Return mean and variance over the features of what is told of delta squared."""
-        return _mean_and_variance(self.delta2[self.told]) if self.told.any() else (1.0, 0.0)
-
-
-def _mean_and_variance(values: np.ndarray) -> tuple[float, float]:
-    return float(values.mean()), float(values.var(ddof=1)) if len(values) > 1 else 0.0
 
 
 def unshrunken(moments: Moments, fit: LeastSquares, sva: bool = False) -> tuple[np.ndarray, np.ndarray, Hats]:
@@ -270,83 +190,3 @@ def _scales(fit: LeastSquares, variance: np.ndarray) -> np.ndarray:
         if np.abs(scales / before - 1).max() <= TOLERANCE:
             break
     return np.where(told, scales, np.nan)
-
-
-def _shrink(level: _Level, shrinkage: Shrinkage, sva: bool) -> _Shrunken:
-    """Return gamma, delta squared and the number of passes for one batch, all (feature,)."""
-    if shrinkage == "none":
-        return _Shrunken(np.where(level.seen, level.gamma, 0.0), level.delta2, 0)
-    if shrinkage == "nonparametric":
-        gamma, delta2 = _nonparametric(level)
-        return _Shrunken(gamma, delta2 if level.told.any() else np.ones_like(delta2), 0)
-    mean, variance = level.shifts()
-    if not level.told.any():
-        gamma = (variance * level.n * level.gamma + mean) / (variance * level.n + 1)
-        return _Shrunken(gamma, level.delta2, 0)
-    return _fixed_point(level, mean, variance, sva)
-
-
-def _fixed_point(level: _Level, mean: float, variance: float, sva: bool) -> _Shrunken:
-    """Alternate the conditional means of gamma and delta squared until they stand still."""
-    n, gamma_hat = level.n, np.where(level.seen, level.gamma, mean)
-    m, v = level.scales()
-    within, scans = np.where(level.told, level.freedom * level.delta2, 0.0), level.freedom + 1
-    gamma, delta2 = gamma_hat, np.where(level.told, level.delta2, m)
-    iteration = 0
-    while iteration < MOST_ITERATIONS:
-        iteration += 1
-        new_gamma = (variance * n * gamma_hat + delta2 * mean) / (variance * n + delta2)
-        squares = within + n * (gamma_hat - new_gamma) ** 2
-        # The inverse-gamma update with both sides multiplied by v, so that v = 0 is a point prior at m.
-        new_delta2 = (v * squares / 2 + m * (v + m**2)) / (v * scans / 2 + v + m**2)
-        if sva:
-            # The signed denominator is sva's: features with negative gamma never hold the loop open.
-            with np.errstate(divide="ignore", invalid="ignore"):
-                change = max(
-                    np.nanmax(np.abs(new_gamma - gamma) / gamma, initial=-np.inf),
-                    np.nanmax(np.abs(new_delta2 - delta2) / delta2, initial=-np.inf),
-                )
-        else:
-            change = max(np.abs(new_gamma - gamma).max(), (np.abs(new_delta2 - delta2) / delta2).max())
-        gamma, delta2 = new_gamma, new_delta2
-        if change <= (SVA_TOLERANCE if sva else TOLERANCE):
-            break
-    return _Shrunken(gamma, delta2, iteration)
-
-
-def _nonparametric(level: _Level) -> tuple[np.ndarray, np.ndarray]:
-    """Average the other features' estimates by how well they explain this feature (log-sum-exp)."""
-    source = level.told if level.told.any() else level.seen
-    gamma_hat, delta2_hat, size = level.gamma, level.delta2, level.n
-    log_delta2 = np.log(delta2_hat)
-    scans = level.freedom + 1
-    within = np.where(level.told | ~level.told.any(), np.maximum(level.freedom, 0) * delta2_hat, 0.0)
-    gamma, delta2 = np.empty_like(gamma_hat), np.empty_like(delta2_hat)
-    for g in range(len(gamma_hat)):
-        squares = within[g] + size[g] * (gamma_hat[g] - gamma_hat) ** 2
-        log_weight = np.where(source, -(scans[g] * log_delta2 + squares / delta2_hat) / 2, -np.inf)
-        if source.sum() > source[g]:
-            log_weight[g] = -np.inf
-        weight = np.exp(log_weight - logsumexp(log_weight))
-        gamma[g], delta2[g] = weight @ gamma_hat, weight @ delta2_hat
-    return gamma, delta2
-
-
-def _hyperparameters(
-    gamma_mean: np.ndarray, gamma_variance: np.ndarray, m: np.ndarray, v: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return what the priors say of gamma and of log delta, per batch, in units of sigma.
-
-    They are given mean and variance over the features of gamma and of delta squared.
-    """
-    point = v <= 0
-    # Any variance will do where the prior is a point: what follows from it is not used.
-    shape = 2 + m**2 / np.where(point, 1, v)
-    log_mean = np.where(point, np.log(m), np.log(m * (shape - 1)) - digamma(shape)) / 2
-    log_sd = np.where(point, 0.0, np.sqrt(polygamma(1, shape))) / 2
-    return {
-        "gamma_mean": gamma_mean,
-        "gamma_sd": np.sqrt(gamma_variance),
-        "log_delta_mean": log_mean,
-        "log_delta_sd": log_sd,
-    }

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from bayescombat.additive import Additive
+from bayescombat.columns import names_index
 from bayescombat.empirical import Estimates
 from bayescombat.errors import DataError, listing
 from bayescombat.factors import Loadings, factors_of
@@ -322,7 +323,7 @@ def labelled(values: Mapping[str, np.ndarray], moments: Moments, leading: Mappin
     """Return arrays by the names of the parameters as a Dataset with units."""
     levels = moments.levels
     coords = dict(leading) | {
-        "feature": list(moments.features),
+        "feature": names_index(moments.features),
         "batch": list(levels.labels),
         "covariate": list(moments.covariates),
     }

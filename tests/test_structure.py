@@ -20,6 +20,8 @@ ARRAYS_ONLY = {
     "additive": {"pandas", "pymc", "pytensor", "xarray"},
     "reml": {"pandas", "pymc", "pytensor", "xarray"},
     "regression": {"pandas", "pymc", "pytensor", "xarray"},
+    "blocks": {"pandas", "pymc", "pytensor", "xarray"},
+    "shrinkage": {"pandas", "pymc", "pytensor", "xarray"},
     "empirical": {"pandas", "pymc", "pytensor", "xarray"},
     "moments": {"pymc", "pytensor"},
     "standard": {"pandas", "pymc", "pytensor", "xarray"},

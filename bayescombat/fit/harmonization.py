@@ -10,7 +10,7 @@ import xarray as xr
 from bayescombat.adjust import FEW_SCANS, MOST_DRAWS_FOR_QUANTILES, Draws, adjust, adjusted_draws
 from bayescombat.batches import cell_parts, named_cell
 from bayescombat.blocks import column_blocks, side_by_side
-from bayescombat.columns import warn
+from bayescombat.columns import names_index, warn
 from bayescombat.errors import (
     BayesCombatError,
     FeatureWarning,
@@ -163,7 +163,7 @@ def coords_of(study: Study | ChunkedStudy, kept: np.ndarray) -> dict[str, object
     aside[kept] = False
     return {
         "obs": ("obs", np.asarray(study.obs)),
-        "feature": list(study.features),
+        "feature": names_index(study.features),
         "set_aside": ("feature", aside),
     }
 

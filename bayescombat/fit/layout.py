@@ -10,6 +10,7 @@ import xarray as xr
 
 from bayescombat.additive import Additive
 from bayescombat.batches import Levels
+from bayescombat.columns import names_index
 from bayescombat.design import DesignSpec
 from bayescombat.moments import Moments
 
@@ -71,7 +72,7 @@ class Layout:
         if self.reference is not None:
             attrs["reference"] = self.reference
         coords = {
-            "feature": list(self.features),
+            "feature": names_index(self.features),
             "batch": list(self.levels.labels),
             "covariate": list(self.spec.covariates),
         }

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import xarray as xr
 
+from bayescombat.columns import names_index
 from bayescombat.errors import DataError
 from bayescombat.estimation import Estimator
 from bayescombat.fit.joining import Asked, check_covariance, hidden_group
@@ -43,7 +44,7 @@ def _rows(study: Study) -> tuple[xr.DataTree, xr.DataTree]:
     known = {"x": (("obs", "covariate"), study.x), "batch": ("obs", labels)}
     known |= {} if study.subjects is None else {"subject": ("obs", study.subjects)}
     return (
-        xr.DataTree(xr.Dataset(y, obs | {"feature": list(study.features)})),
+        xr.DataTree(xr.Dataset(y, obs | {"feature": names_index(study.features)})),
         xr.DataTree(xr.Dataset(known, obs | {"covariate": list(study.covariates)})),
     )
 

@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from bayescombat.batches import Levels
+from bayescombat.columns import names_index
 from bayescombat.design import DesignSpec
 from bayescombat.errors import DataError, FileFormatError, listing
 from bayescombat.moments.subjects import Subjects
@@ -212,7 +213,7 @@ class Moments:
         covariates = list(self.covariates)
         coords = {
             "batch": list(self.batches),
-            "feature": list(self.features),
+            "feature": names_index(self.features),
             "covariate": covariates,
             "covariate_other": covariates,
         }
