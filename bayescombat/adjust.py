@@ -136,13 +136,8 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
 
 
 def _estimated(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Return the harmonized values of a single draw, (obs, feature), in the precision of y.
-
-    Values are read and written once, in blocks that stay in cache.
-    """
-    out = np.empty_like(y)
-    groups = list(rows_by_level(levels))
-    offset = x - draws.center
+    """Return the harmonized values of a single draw in the precision of y, read and written once, (obs, feature)."""
+    out, offset, groups = np.empty_like(y), x - draws.center, list(rows_by_level(levels))
 
     def work(block: slice) -> None:
         some = of_features(draws, block)
@@ -157,8 +152,7 @@ def _estimated(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray) -
                     values -= affine.middle
                     values = _mean(affine, values, offset[rows], mean)
                     if intercepts is not None:
-                        mine = intercepts.of(rows)
-                        values += _left(affine)[:, 0] * mine.mean[0, mine.member]
+                        values += _left(affine)[:, 0] * intercepts.mean[0, intercepts.member[rows]]
                 out[rows, block] = np.exp(values) if draws.log else values
 
     side_by_side(work, column_blocks(y.shape[1], FEW_SCANS))

@@ -157,14 +157,23 @@ def _cells(moments: Moments, center: np.ndarray, beta: np.ndarray) -> tuple[np.n
 
     def work(block: slice) -> None:
         own, slopes = slice(None) if whole else block, beta[block]
-        away = moments.mean_y[:, block] - (offset[:, own] * slopes).sum(axis=-1)
+        products = moments.sxx[:, own]
+        pairs = (slopes[:, :, None] * slopes[:, None, :]).reshape(len(slopes), slopes.shape[1] ** 2)
+        away = moments.mean_y[:, block] - _along(offset[:, own], slopes)
         cell_mean[:, block] = np.where(seen[:, own], away, 0.0)
-        explained = (moments.sxx[:, own] @ slopes[..., None])[..., 0]
-        left = moments.syy[:, block] - (slopes * (2 * moments.sxy[:, block] - explained)).sum(axis=-1)
-        ssr[:, block] = np.maximum(left, 0)
+        explained = _along(products.reshape(*products.shape[:2], pairs.shape[1]), pairs)
+        explained -= 2 * np.einsum("bfp,fp->bf", moments.sxy[:, block], slopes)
+        ssr[:, block] = np.maximum(moments.syy[:, block] + explained, 0)
 
     side_by_side(work, column_blocks(moments.mean_y.shape[1], moments.sxy[:, :1].size))
     return cell_mean, ssr
+
+
+def _along(values: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """Return the sums of products of values (batch, 1 or feature, column) and slopes (feature, column)."""
+    if values.shape[1] == 1:
+        return np.asarray(values[:, 0] @ slopes.T)
+    return np.asarray(np.einsum("bfp,fp->bf", values, slopes))
 
 
 def _curves(
