@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+# Long pieces of rows are quicker to read than short ones.
+FEW_ROWS = 8
 PACKAGE = os.path.dirname(__file__) + os.sep
 
 
@@ -75,7 +77,9 @@ def as_table(table: Any) -> pd.DataFrame:
             f"Expected plain column names, found {table.columns.nlevels} levels of names. "
             "Join them first, for example with table.columns.map('_'.join)."
         )
-    names = pd.Index([text_label(name) for name in table.columns], dtype=object)
+    names = table.columns
+    if names.dtype != object or names.inferred_type != "string":
+        names = pd.Index([text_label(name) for name in names], dtype=object)
     _check_unique(names, "column name", "Rename or drop the duplicates.")
     return table.set_axis(names, axis=1).set_axis(scan_labels(table.index), axis=0)
 
@@ -241,9 +245,11 @@ def measurements(table: pd.DataFrame, features: Sequence[str], copy: bool = True
     together = bool((np.diff(at) == 1).all())
     # Neighbouring columns are one view of the table, columns here and there a copy.
     frame = table.iloc[:, at[0] : at[0] + len(at)] if together else table.iloc[:, at]
-    objects = [name for name, kind in zip(features, frame.dtypes, strict=True) if pd.api.types.is_object_dtype(kind)]
-    frame = frame.assign(**{name: inferred(frame[name]) for name in objects})
     kinds = list(frame.dtypes)
+    if any(map(pd.api.types.is_object_dtype, set(kinds))):
+        objects = [name for name, kind in zip(features, kinds, strict=True) if pd.api.types.is_object_dtype(kind)]
+        frame = frame.assign(**{name: inferred(frame[name]) for name in objects})
+        kinds = list(frame.dtypes)
     unfit = {kind for kind in set(kinds) if not is_numeric(pd.Series(dtype=kind))}
     if unfit:
         other = [name for name, kind in zip(features, kinds, strict=True) if kind in unfit]
@@ -264,7 +270,7 @@ def measurements(table: pd.DataFrame, features: Sequence[str], copy: bool = True
         with np.errstate(over="ignore", invalid="ignore"):
             suspects[block] = ~np.isfinite(values[:, block].sum(axis=0))
 
-    side_by_side(fill, column_blocks(*given.shape[::-1]))
+    side_by_side(fill, column_blocks(given.shape[1], FEW_ROWS))
     if suspects.any():
         check_finite(values, features, frame.index)
     return values

@@ -52,7 +52,7 @@ def feature_names(features: Sequence[object]) -> tuple[str, ...]:
     """
     if isinstance(features, str):
         raise DataError(f"Expected a list of the names of features, found the text {features!r}. Give [{features!r}].")
-    names = tuple(text_label(name) for name in features)
+    names = tuple(name if type(name) is str else text_label(name) for name in features)
     if not names:
         raise DataError("Expected at least one feature, found an empty list. Name the columns to harmonize.")
     return names

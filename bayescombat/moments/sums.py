@@ -32,7 +32,7 @@ def cell_sums(y: np.ndarray, x: np.ndarray, rows: Sequence[np.ndarray]) -> dict[
     dict of ndarray
         By the names of `ARRAYS`. Where no cell is missing, ``n, mean_x, sxx`` have a feature axis of length one.
     """
-    covariates = [_centred(x[r]) for r in rows]
+    covariates = [_centred(np.array(x[r])) for r in rows]
     sums = _covariate_sums(covariates, rows)
     shape = (len(rows), y.shape[1])
     sums |= {name: np.empty(shape) for name in ("mean_y", "mean_y_low", "syy")}
@@ -41,14 +41,14 @@ def cell_sums(y: np.ndarray, x: np.ndarray, rows: Sequence[np.ndarray]) -> dict[
 
     def work(block: slice) -> None:
         for i, r in enumerate(rows):
-            values = np.ascontiguousarray(y[r, block], dtype=float)
-            mean, low, dy = _centred(values)
+            mean, low, dy = _centred(np.ascontiguousarray(y[r, block], dtype=float))
             if np.isnan(mean).any():
+                values = np.ascontiguousarray(y[r, block], dtype=float)
                 seen = ~np.isnan(values)
                 mean, low, dy = _centred(values, seen)
                 holed[i, block.start] = block, _of_observed(seen, *covariates[i][::2], sums["sxx"][i])
             sums["mean_y"][i, block], sums["mean_y_low"][i, block] = mean, low
-            sums["syy"][i, block] = _column_sums(dy * dy)
+            sums["syy"][i, block] = _squares(dy)
             sums["sxy"][i, block] = _products(dy, covariates[i][2])
 
     side_by_side(work, column_blocks(y.shape[1], max(map(len, rows), default=1)))
@@ -66,7 +66,7 @@ def cross_products(y: np.ndarray) -> np.ndarray:
     Where cells are missing, features are measured from their own means, and the scans that lack one of two add nothing.
     """
     seen = ~np.isnan(y)
-    _, _, dy = _centred(y) if seen.all() else _centred(y, seen)
+    _, _, dy = _centred(y.copy()) if seen.all() else _centred(y, seen)
     return _products(dy, dy)
 
 
@@ -91,11 +91,13 @@ def _covariate_sums(
 def _centred(values: np.ndarray, seen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the column means, what they lose by rounding, and the centred columns, zero where nothing was seen.
 
-    Columns are measured from their first value, so that a constant column centres to exact zeros.
+    Columns are measured from their first value, so that a constant column centres to exact zeros. Where all were seen
+    the centred columns take the place of the values.
     """
     if seen is None:
-        first, count = values[0], np.float64(len(values))
-        shifted = values - first
+        first, count = values[0].copy(), np.float64(len(values))
+        shifted = values
+        shifted -= first
     else:
         first = np.take_along_axis(values, seen.argmax(axis=0)[None], axis=0)[0]
         first, count = np.where(seen.any(axis=0), first, 0.0), np.maximum(seen.sum(axis=0), 1)
@@ -114,6 +116,11 @@ def _products(columns: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def _column_sums(columns: np.ndarray) -> np.ndarray:
     return np.asarray(_at_least_two(columns).sum(axis=0)[: columns.shape[1]])
+
+
+def _squares(columns: np.ndarray) -> np.ndarray:
+    pair = _at_least_two(columns)
+    return np.einsum("of,of->f", pair, pair)[: columns.shape[1]]
 
 
 def _at_least_two(columns: np.ndarray) -> np.ndarray:
