@@ -1,5 +1,6 @@
 """A study in chunks gives what the same study gives in memory, and its files are whole or not there."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,14 @@ def test_holes_in_one_chunk_alone_leave_the_others_as_they_are() -> None:
     values = scans()
     values[3, 5] = np.nan
     expected, found = both(values)
+    np.testing.assert_allclose(found["mean"].values, expected["mean"].values, rtol=1e-12)
+
+
+def test_chunks_of_one_feature_each_have_their_own_holes() -> None:
+    values = scans(holes=0.2).isel(feature=slice(0, 4))
+    study = chunked(values, width=1)
+    found = bc.fit(study, method="eb", progress_bar=False).harmonize(study)
+    expected = bc.fit(in_memory(values), method="eb").harmonized
     np.testing.assert_allclose(found["mean"].values, expected["mean"].values, rtol=1e-12)
 
 
@@ -202,6 +211,12 @@ def test_what_needs_all_features_at_once_is_refused() -> None:
         fit.harmonize(study, unseen="prior")
     with pytest.raises(DataError, match="saved without"):
         fit.update(in_memory(scans()))
+
+
+def test_without_dask_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dask.array", None)
+    with pytest.raises(ImportError, match=r"pip install 'pymc-combat\[dask\]'"):
+        bc.ChunkedStudy.from_xarray(scans(), batch="site")
 
 
 def test_values_that_cannot_be_used_are_named() -> None:

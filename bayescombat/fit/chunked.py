@@ -68,6 +68,7 @@ def chunked_tree(
 
     check_choice("shrinkage", shrinkage, get_args(Shrinkage))
     check_choice("compat", compat, (*get_args(Compat), None))
+    check_compat(_outline(study, np.ones(len(study.features), dtype=bool), study.scans[:, None]), compat)
     sva = compat == "sva"
     tasks = [
         dask.delayed(partial(_piece, rows=study.rows, features=study.features[chunk], sva=sva), pure=False)(values)
@@ -83,7 +84,6 @@ def chunked_tree(
     warn_of_set_aside(aside, study.features)
     joined = _joined(pieces)
     moments = _outline(study, kept, joined.n)
-    check_compat(moments, compat)
     check_observed(moments)
     if sva and (joined.n != study.scans[:, None]).any():
         raise DataError(
@@ -186,8 +186,7 @@ def _joined(pieces: list[_Piece]) -> _Piece:
     found = {}
     for name, axis in AXES.items():
         parts = [part.pop(name) for part in arrays]
-        shared = all(part.shape[axis] == 1 for part in parts) and name in SHARED
-        if shared:
+        if name in SHARED and parts[0].shape[axis] == 1 and all(np.array_equal(part, parts[0]) for part in parts):
             found[name] = parts[0]
             continue
         shape = list(parts[0].shape)

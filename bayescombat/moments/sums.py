@@ -120,7 +120,7 @@ def _column_sums(columns: np.ndarray) -> np.ndarray:
 
 def _squares(columns: np.ndarray) -> np.ndarray:
     pair = _at_least_two(columns)
-    return np.einsum("of,of->f", pair, pair)[: columns.shape[1]]
+    return np.asarray(np.einsum("of,of->f", pair, pair)[: columns.shape[1]])
 
 
 def _at_least_two(columns: np.ndarray) -> np.ndarray:
