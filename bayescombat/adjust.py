@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayescombat.blocks import column_blocks, side_by_side
+from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side
 from bayescombat.intercepts import Intercepts, Repeats, predicted_intercepts, scores
 
 __all__ = [
@@ -32,8 +32,6 @@ __all__ = [
 
 # Numbers in one block of work: 64 MiB of float64.
 BLOCK = 2**23
-# Long rows of few scans are quicker to read and write than short ones of many.
-FEW_SCANS = 8
 MOST_DRAWS_FOR_QUANTILES = 1000
 
 
@@ -144,9 +142,9 @@ def _estimated(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray) -
         intercepts = _intercepts(some)
         for place, scans in groups:
             affine = _affine(some, place)
-            mean = affine.coefficients.mean(axis=0)
-            for start in range(0, len(scans), FEW_SCANS):
-                rows = scans[start : start + FEW_SCANS]
+            mean = np.ascontiguousarray(affine.coefficients[0].T)
+            for start in range(0, len(scans), FEW_ROWS):
+                rows = scans[start : start + FEW_ROWS]
                 values = y[rows, block].astype(float, copy=False)
                 if place != draws.unmoved:
                     values -= affine.middle
@@ -155,7 +153,7 @@ def _estimated(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray) -
                         values += _left(affine)[:, 0] * intercepts.mean[0, intercepts.member[rows]]
                 out[rows, block] = np.exp(values) if draws.log else values
 
-    side_by_side(work, column_blocks(y.shape[1], FEW_SCANS))
+    side_by_side(work, column_blocks(y.shape[1], FEW_ROWS))
     return out
 
 
@@ -235,10 +233,10 @@ def _affine(draws: Draws, place: tuple[int, ...]) -> _Affine:
 
 
 def _mean(affine: _Affine, away: np.ndarray, offset: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return the mean over the draws, in place of y - middle, given that of the coefficients."""
-    away *= mean[:, -1]
-    away += offset @ mean[:, 1:-1].T
-    away += affine.origin + mean[:, 0]
+    """Return the mean over the draws, in place of y - middle, given that of the coefficients, (coefficient, feature)."""
+    away *= mean[-1]
+    away += offset @ mean[1:-1]
+    away += affine.origin + mean[0]
     return away
 
 
@@ -251,7 +249,7 @@ def _mean_and_sd(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> tuple[np
     away = y - affine.middle
     variance = np.einsum("op,oq,fpq->of", known, known, covariance[:, :-1, :-1], optimize=True)
     variance += 2 * away * (known @ covariance[:, :-1, -1].T) + away**2 * covariance[:, -1, -1]
-    return _mean(affine, away, offset, mean), np.sqrt(np.maximum(variance, 0))
+    return _mean(affine, away, offset, mean.T), np.sqrt(np.maximum(variance, 0))
 
 
 def _applied(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayescombat.blocks import column_blocks, side_by_side
+from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side
 from bayescombat.errors import BayesCombatWarning, DataError, listing, suggestion
 
 __all__ = [
@@ -32,8 +32,6 @@ __all__ = [
 ]
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
-# Long pieces of rows are quicker to read than short ones.
-FEW_ROWS = 8
 PACKAGE = os.path.dirname(__file__) + os.sep
 
 

@@ -12,8 +12,10 @@ from typing import Literal
 
 import numpy as np
 
+from bayescombat.additive import Additive
+from bayescombat.blocks import with_each
 from bayescombat.moments import Moments
-from bayescombat.regression import LeastSquares
+from bayescombat.regression import LeastSquares, least_squares
 from bayescombat.repeated import fixed_effects
 from bayescombat.shrinkage import LEAST_FREEDOM, MOST_ITERATIONS, TOLERANCE, Hats, Shrinkage, shrunken
 
@@ -26,6 +28,7 @@ __all__ = [
     "Shrinkage",
     "empirical_bayes",
     "estimates_of",
+    "independent_empirical_bayes",
     "shrunken",
     "unshrunken",
 ]
@@ -128,10 +131,37 @@ def estimates_of(
     return Estimates(alpha, beta, sigma, gamma, delta, hyper, iterations)
 
 
-def unshrunken(moments: Moments, fit: LeastSquares, sva: bool = False) -> tuple[np.ndarray, np.ndarray, Hats]:
-    """Return alpha, sigma and the levels' effects before shrinkage."""
+def independent_empirical_bayes(
+    moments: Moments, shrinkage: Shrinkage = "parametric", mean_only: bool = False, compat: Compat | None = None
+) -> Estimates:
+    """Return the estimates of very many features without subjects and smooths, in blocks up to the shrinkage.
+
+    The parameters are those of `empirical_bayes`; of `compat` there is sva.
+    """
+    sva, features = compat == "sva", len(moments.features)
+    additive, holes = Additive(moments.positions, moments.n), bool((moments.n != moments.scans[:, None]).any())
+    levels = len(additive.size)
+    hats = Hats(np.empty((levels, features)), np.empty((levels, features)), additive.size, additive.size - 1)
+    alpha, sigma, beta = np.empty(features), np.empty(features), np.empty((features, len(moments.covariates)))
+
+    def work(block: slice) -> None:
+        part = moments.of_features(block)
+        fit = least_squares(part)
+        alpha[block], sigma[block], found = unshrunken(part, fit, sva, holes)
+        beta[block], hats.gamma[:, block], hats.delta2[:, block] = fit.beta, found.gamma, found.delta2
+
+    with_each(work, features)
+    at = None if moments.reference is None else moments.levels.positions([moments.reference])[0]
+    mean_only = mean_only or (sva and bool((moments.scans < 2).any()))
+    return estimates_of(alpha, beta, sigma, hats, shrinkage, mean_only, sva, at)
+
+
+def unshrunken(
+    moments: Moments, fit: LeastSquares, sva: bool = False, holes: bool | None = None
+) -> tuple[np.ndarray, np.ndarray, Hats]:
+    """Return alpha, sigma and the levels' effects before shrinkage; `holes` says whether any cell is missing."""
     additive, n = fit.additive, moments.n
-    holes = (n != moments.scans[:, None]).any()
+    holes = bool((n != moments.scans[:, None]).any()) if holes is None else holes
     # sva weights batches by all scans, and takes a variance with one degree of freedom less, if any cell is missing.
     weights = moments.scans[:, None] / moments.scans.sum() if sva else additive.share()
     lost = 1 if sva and holes else 0

@@ -14,7 +14,15 @@ import xarray as xr
 
 from bayescombat.additive import Additive
 from bayescombat.columns import warn
-from bayescombat.empirical import LEAST_FREEDOM, MOST_ITERATIONS, Compat, Estimates, Shrinkage, empirical_bayes
+from bayescombat.empirical import (
+    LEAST_FREEDOM,
+    MOST_ITERATIONS,
+    Compat,
+    Estimates,
+    Shrinkage,
+    empirical_bayes,
+    independent_empirical_bayes,
+)
 from bayescombat.errors import (
     BatchSizeWarning,
     BayesCombatError,
@@ -32,6 +40,7 @@ from bayescombat.priors import Priors
 from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
 from bayescombat.settings import Settings
+from bayescombat.shrinkage import MANY_FEATURES
 
 __all__ = [
     "Estimator",
@@ -115,11 +124,15 @@ def by_empirical_bayes(
             f"shrinkage={shrinkage!r} and compat={compat!r}. Leave them or shared_factors out."
         )
     settings = {"shrinkage": shrinkage, "mean_only": mean_only, "compat": compat, "shared_factors": shared_factors}
-    fit = fixed_effects(moments)
+    many = len(moments.features) >= MANY_FEATURES and factors is None
+    independent = many and moments.subjects is None and not moments.spec.smooths
+    fit = None if independent else fixed_effects(moments)
     warn_of_little_data(moments, fit, whole_run=compat == "sva" and not mean_only)
     if len(moments.features) == 1:
         shrinkage = "none"
-    if factors is None:
+    if fit is None:
+        estimates = independent_empirical_bayes(moments, shrinkage, mean_only, compat)
+    elif factors is None:
         estimates = empirical_bayes(moments, shrinkage, mean_only, compat, fit)
     else:
         estimates = shared_empirical_bayes(moments, fit, factors, mean_only)

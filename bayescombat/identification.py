@@ -6,6 +6,7 @@ import numpy as np
 
 from bayescombat.additive import Additive
 from bayescombat.batches import Levels, cell_parts
+from bayescombat.blocks import with_each
 from bayescombat.columns import warn
 from bayescombat.empirical import LEAST_FREEDOM
 from bayescombat.errors import ConfoundedDesignError, DataError, FeatureWarning, listing
@@ -282,14 +283,21 @@ def _explained(moments: Moments) -> np.ndarray:
     """
     if not moments.features:
         return np.zeros(0, dtype=bool)
-    fit = least_squares(moments)
-    overall = fit.ssr.sum(axis=0) <= EXPLAINED * moments.syy.sum(axis=0)
-    squares, left = moments.syy, fit.ssr
-    if fit.additive.crossed:
-        indicator = fit.additive.indicator
-        squares = indicator.T @ (moments.syy + moments.n * (moments.mean_y - moments.mean_y.mean(axis=0)) ** 2)
-        left = indicator.T @ fit.ssr
-    inside = (left <= EXPLAINED * squares) & (fit.additive.freedom() >= LEAST_FREEDOM)
+    overall = np.empty(len(moments.features), dtype=bool)
+    inside = np.empty((len(moments.levels.labels), len(overall)), dtype=bool)
+
+    def work(block: slice) -> None:
+        part = moments.of_features(block)
+        fit = least_squares(part)
+        overall[block] = fit.ssr.sum(axis=0) <= EXPLAINED * part.syy.sum(axis=0)
+        squares, left = part.syy, fit.ssr
+        if fit.additive.crossed:
+            indicator = fit.additive.indicator
+            squares = indicator.T @ (part.syy + part.n * (part.mean_y - part.mean_y.mean(axis=0)) ** 2)
+            left = indicator.T @ fit.ssr
+        inside[:, block] = (left <= EXPLAINED * squares) & (fit.additive.freedom() >= LEAST_FREEDOM)
+
+    with_each(work, len(overall))
     whole = inside.all(axis=1) & ~overall.all() & bool(moments.covariates)
     if whole.any():
         raise _alone_error(moments, int(np.flatnonzero(whole)[0]))

@@ -12,7 +12,7 @@ from scipy.special import digamma, logsumexp, polygamma
 
 from bayescombat.blocks import side_by_side
 
-__all__ = ["Hats", "LEAST_FREEDOM", "MOST_ITERATIONS", "Shrinkage", "TOLERANCE", "shrunken"]
+__all__ = ["Hats", "LEAST_FREEDOM", "MANY_FEATURES", "MOST_ITERATIONS", "Shrinkage", "TOLERANCE", "shrunken"]
 
 Shrinkage = Literal["parametric", "nonparametric", "none"]
 TOLERANCE = 1e-12
@@ -20,7 +20,7 @@ SVA_TOLERANCE = 1e-4
 MOST_ITERATIONS = 10_000
 # Degrees of freedom below which residuals tell nothing of a scale.
 LEAST_FREEDOM = 0.5
-# From so many on batches are shrunken in threads.
+# From so many on the work is divided among threads.
 MANY_FEATURES = 5_000
 
 

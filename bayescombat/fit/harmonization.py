@@ -7,9 +7,9 @@ from numbers import Real
 import numpy as np
 import xarray as xr
 
-from bayescombat.adjust import FEW_SCANS, MOST_DRAWS_FOR_QUANTILES, Draws, adjust, adjusted_draws
+from bayescombat.adjust import MOST_DRAWS_FOR_QUANTILES, Draws, adjust, adjusted_draws
 from bayescombat.batches import cell_parts, named_cell
-from bayescombat.blocks import column_blocks, side_by_side
+from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side
 from bayescombat.columns import names_index, warn
 from bayescombat.errors import (
     BayesCombatError,
@@ -284,7 +284,7 @@ def _warn_of_negatives(y: np.ndarray, mean: np.ndarray, names: np.ndarray) -> No
         below = np.fmin.reduce(mean[:, block], axis=0) < 0
         negative[block] = below & ~(np.fmin.reduce(y[:, block], axis=0) <= 0) if below.any() else False
 
-    side_by_side(look, column_blocks(len(names), FEW_SCANS))
+    side_by_side(look, column_blocks(len(names), FEW_ROWS))
     if negative.any():
         count = int((mean[:, negative] < 0).sum())
         warn(

@@ -187,6 +187,14 @@ class Moments:
         subjects = None if self.subjects is None else self.subjects.select(keep)
         return replace(self, **arrays, spec=replace(self.spec, features=names), cross=cross, subjects=subjects)
 
+    def of_features(self, block: slice) -> Self:
+        """Return the moments of neighbouring features, sharing memory with these, without cross-products and subjects."""
+        spread = ("mean_y", "mean_y_low", "sxy", "syy") if self.n.shape[1] == 1 else ARRAYS
+        arrays: dict[str, Any] = {name: getattr(self, name)[:, block] for name in spread}
+        return replace(
+            self, **arrays, spec=replace(self.spec, features=self.features[block]), cross=None, subjects=None
+        )
+
     def of_batches(self, kept: Sequence[int]) -> Self:
         """Return the moments of the batches at some positions."""
         arrays: dict[str, Any] = {name: getattr(self, name)[kept] for name in self.held}
