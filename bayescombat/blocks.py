@@ -18,6 +18,7 @@ BLOCK = 2**15
 NARROWEST = 64
 # Long pieces of few rows are quicker to read and write than short ones of many.
 FEW_ROWS = 8
+SOME_ROWS = 32
 
 
 def column_blocks(columns: int, rows: int) -> list[slice]:
@@ -60,13 +61,13 @@ def side_by_side(work: Callable[[slice], object], blocks: Sequence[slice]) -> No
 
 
 def with_each(work: Callable[[slice], object], features: int) -> None:
-    """Do the work on long blocks of features, side by side: what it does itself is done in its thread."""
+    """Do the work on blocks of features, side by side: what it does itself is done in its thread."""
 
     def alone(block: slice) -> None:
         with in_one_thread():
             work(block)
 
-    blocks = column_blocks(features, FEW_ROWS)
+    blocks = column_blocks(features, SOME_ROWS)
     side_by_side(alone if len(blocks) > 1 else work, blocks)
 
 

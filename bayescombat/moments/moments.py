@@ -188,7 +188,7 @@ class Moments:
         return replace(self, **arrays, spec=replace(self.spec, features=names), cross=cross, subjects=subjects)
 
     def of_features(self, block: slice) -> Self:
-        """Return the moments of neighbouring features, sharing memory with these, without cross-products and subjects."""
+        """Return the moments of some features as views, without cross-products and subjects."""
         spread = ("mean_y", "mean_y_low", "sxy", "syy") if self.n.shape[1] == 1 else ARRAYS
         arrays: dict[str, Any] = {name: getattr(self, name)[:, block] for name in spread}
         return replace(
