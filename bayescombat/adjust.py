@@ -235,7 +235,8 @@ def _affine(draws: Draws, place: tuple[int, ...]) -> _Affine:
 def _mean(affine: _Affine, away: np.ndarray, offset: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Return the mean over the draws, in place of y - middle, given the coefficients, (covariate + 2, feature)."""
     away *= mean[-1]
-    away += offset @ mean[1:-1]
+    # No matrix product: a scan's bits would hang on how many others are adjusted with it.
+    away += np.einsum("op,pf->of", offset, mean[1:-1])
     away += affine.origin + mean[0]
     return away
 

@@ -172,7 +172,8 @@ def _cells(moments: Moments, center: np.ndarray, beta: np.ndarray) -> tuple[np.n
 def _along(values: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """Return the sums of products of values (batch, 1 or feature, column) and slopes (feature, column)."""
     if values.shape[1] == 1:
-        return np.asarray(values[:, 0] @ slopes.T)
+        # No matrix product: a batch's bits would hang on how many others there are.
+        return np.asarray(np.einsum("bp,fp->bf", values[:, 0], slopes))
     return np.asarray(np.einsum("bfp,fp->bf", values, slopes))
 
 
