@@ -25,13 +25,14 @@ from bayescombat.errors import (
     listing,
 )
 from bayescombat.factors import Loadings, SharedFactors, shared_factors_of
-from bayescombat.mixed import shared_empirical_bayes
+from bayescombat.mixed import Patterns
 from bayescombat.moments import Moments
 from bayescombat.parameters import estimated, identify
 from bayescombat.priors import Priors
 from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
 from bayescombat.settings import Settings
+from bayescombat.shared import shared_empirical_bayes, sharing_of
 
 __all__ = ["Estimator", "again", "by_empirical_bayes", "by_nuts"]
 
@@ -55,7 +56,8 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     from bayescombat.sampling import sample
 
     settings = settings.resolved(len(moments.features))
-    _warn_of_little_data(moments, fixed_effects(moments))
+    fixed = fixed_effects(moments)
+    _warn_of_little_data(moments, fixed)
     factors = shared_factors_of(moments, shared_factors)
     count = 0 if factors is None else factors.count
     sampled = sample(build_model(moments, priors, shared_factors=count), settings)
@@ -77,7 +79,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
         }
     )
     if factors is not None:
-        tree["factors"] = _loadings(factors, moments)
+        tree["factors"] = _loadings(factors, sharing_of(moments, fixed, factors).patterns, moments)
     tree.attrs = {
         "method": "nuts",
         "settings": json.dumps(asdict(settings)),
@@ -114,7 +116,7 @@ def by_empirical_bayes(
     if factors is None:
         estimates = empirical_bayes(moments, shrinkage, mean_only, compat, fit)
     else:
-        estimates = shared_empirical_bayes(moments, fit, factors, mean_only)
+        estimates, patterns = shared_empirical_bayes(moments, fit, factors, mean_only)
     converged = bool((estimates.iterations < MOST_ITERATIONS).all())
     passes = int(estimates.iterations.max())
     verdict = f"Estimated: every fixed point stood still after at most {passes} passes."
@@ -135,7 +137,7 @@ def by_empirical_bayes(
         "converged": int(converged),
     }
     if factors is not None:
-        tree["factors"] = _loadings(factors, moments)
+        tree["factors"] = _loadings(factors, patterns, moments)
     return tree
 
 
@@ -164,10 +166,14 @@ def _check_compat(moments: Moments, compat: Compat | None) -> None:
         )
 
 
-def _loadings(factors: Loadings, moments: Moments) -> xr.DataTree:
-    attrs = {"units": "1", "long_name": "correlation of the feature's noise with the factor"}
-    coords = {"feature": list(moments.features), "factor": range(factors.count)}
-    return xr.DataTree(xr.Dataset({"loadings": (("feature", "factor"), factors.loadings, attrs)}, coords))
+def _loadings(factors: Loadings, patterns: Patterns, moments: Moments) -> xr.DataTree:
+    of_noise = {"units": "1", "long_name": "correlation of the feature's noise with the factor"}
+    of_shifts = {"units": "gamma_sd", "long_name": "loading of a new batch's shift on the pattern"}
+    data = {
+        "loadings": (("feature", "factor"), factors.loadings, of_noise),
+        "patterns": (("feature", "pattern"), patterns.axes @ patterns.new, of_shifts),
+    }
+    return xr.DataTree(xr.Dataset(data, {"feature": list(moments.features), "factor": range(factors.count)}))
 
 
 def _warn_of_little_data(moments: Moments, fit: LeastSquares, whole_run: bool = False) -> None:

@@ -82,7 +82,7 @@ def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
 
 def reported(model: pm.Model) -> list[str]:
     """Return the names of what a fit keeps: deterministic variables, shifts, and what batches are drawn from."""
-    kept = ("gamma", "factor_sd", "smooth_sd_log_typical", "smooth_sd_spread")
+    kept = ("gamma", "smooth_sd_log_typical", "smooth_sd_spread")
     declared = [rv.name for rv in model.free_RVs if rv.ndim == 0 or rv.name in kept]
     return [variable.name for variable in model.deterministics] + declared
 
