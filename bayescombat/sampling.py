@@ -1,16 +1,19 @@
-"""pm.Model -> draws, by NUTS on nutpie."""
+"""A model, or what stands for it -> draws, by NUTS on nutpie."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import nutpie
-import pymc as pm
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from bayescombat.fused import Packed, compiled
 from bayescombat.settings import FEWEST_DRAWS, Settings
+
+if TYPE_CHECKING:
+    import pymc as pm
 
 __all__ = ["reported", "sample"]
 
@@ -26,13 +29,13 @@ STATISTICS = (
 )
 
 
-def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
-    """Sample a model of `build_model` from its own starting values.
+def sample(model: "pm.Model | Packed", settings: Settings) -> xr.DataTree:
+    """Sample a model of `build_model`, or what is packed in its stead, from its own starting values.
 
     Parameters
     ----------
-    model : pymc.Model
-        As built.
+    model : pymc.Model or Packed
+        As built or packed.
     settings : Settings
         Resolved.
 
@@ -47,16 +50,11 @@ def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
     KeyboardInterrupt
         If interrupted before there was anything to keep.
     """
-    compiled = nutpie.compile_pymc_model(
-        model,
-        default_initialization_strategy="support_point",
-        jitter_rvs=set(),
-        var_names=reported(model),
-    )
+    density = compiled(model) if isinstance(model, Packed) else _compiled(model)
     # One thread per chain: matrix products of many threads each would only compete.
     with threadpool_limits(1):
         sampler = nutpie.sample(
-            compiled,
+            density,
             draws=settings.draws,
             tune=settings.tune,
             chains=settings.chains,
@@ -77,10 +75,19 @@ def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
         except BaseException:
             sampler.cancel()
             raise
-    return _labelled(_complete(tree), model)
+    return _labelled(_complete(tree), model.coords)
 
 
-def reported(model: pm.Model) -> list[str]:
+def _compiled(model: "pm.Model") -> Any:
+    return nutpie.compile_pymc_model(
+        model,
+        default_initialization_strategy="support_point",
+        jitter_rvs=set(),
+        var_names=reported(model),
+    )
+
+
+def reported(model: "pm.Model") -> list[str]:
     """Return the names of what a fit keeps: deterministic variables, shifts, and what batches are drawn from."""
     kept = ("gamma", "factor_sd", "smooth_sd_log_typical", "smooth_sd_spread")
     declared = [rv.name for rv in model.free_RVs if rv.ndim == 0 or rv.name in kept]
@@ -107,12 +114,12 @@ def _complete(tree: xr.DataTree) -> xr.DataTree:
     return xr.DataTree.from_dict({"posterior": posterior, "sample_stats": stats})
 
 
-def _labelled(tree: xr.DataTree, model: pm.Model) -> xr.DataTree:
+def _labelled(tree: xr.DataTree, coords_of_model: Mapping[str, Any]) -> xr.DataTree:
     """Return the tree with exactly the model's coordinates on the parameters."""
     posterior = tree["posterior"].to_dataset()
     coords: dict[str, Any] = {
         name: list(values)
-        for name, values in model.coords.items()
+        for name, values in coords_of_model.items()
         if name in posterior.dims and isinstance(values, Sequence)
     }
     tree["posterior"] = xr.DataTree(posterior.assign_coords(coords))
