@@ -17,6 +17,8 @@ from bayescombat.study import Study
 __all__ = ["HYPERPARAMETERS", "POPULATION", "estimated", "identify", "labelled"]
 
 HYPERPARAMETERS = ("gamma_mean", "gamma_sd", "log_delta_mean", "log_delta_sd")
+# Numbers in an array of some draws, few enough for the processor's cache.
+AT_ONCE = 2**17
 POPULATION = (
     "gamma_mean_spread",
     "gamma_sd_log_typical",
@@ -136,14 +138,21 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     moments = estimable(as_moments(data, cross="noise_factor" in draws))
     draws = _ordered(draws, moments)
     factors = factors_of(moments, draws.sizes["factor"]) if "noise_factor" in draws else None
-    parts = []
+    stacked: dict[str, np.ndarray] = {}
     streams = np.random.SeedSequence(seed).spawn(draws.sizes["chain"])
+    step = max(1, AT_ONCE // moments.mean_y.size)
     for chain, stream in enumerate(streams):
-        raw = _gathered(draws.isel(chain=chain), moments)
-        if "gamma" not in raw:
-            raw["gamma"] = _conditional_shifts(raw, moments, factors, np.random.default_rng(stream))
-        parts.append(_constrained(raw, moments))
-    stacked = {name: np.stack([part[name] for part in parts]) for name in DIMS if name in parts[0]}
+        rng = np.random.default_rng(stream)
+        for first in range(0, draws.sizes["draw"], step):
+            some = slice(first, first + step)
+            raw = _gathered(draws.isel(chain=chain, draw=some), moments)
+            if "gamma" not in raw:
+                raw["gamma"] = _conditional_shifts(raw, moments, factors, rng)
+            for name, values in _constrained(raw, moments).items():
+                if name not in stacked:
+                    stacked[name] = np.empty((draws.sizes["chain"], draws.sizes["draw"], *values.shape[1:]))
+                stacked[name][chain, some] = values
+    stacked = {name: stacked[name] for name in DIMS if name in stacked}
     leading = {"chain": draws["chain"].values, "draw": draws["draw"].values}
     return labelled(stacked, moments, leading)
 

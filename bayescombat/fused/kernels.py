@@ -100,15 +100,15 @@ def _log(x: float) -> float:
 
 
 @njit(error_model="numpy", fastmath=FAST)
-def _add_product(total, sign, coefficient, values):
-    """Add coefficient × values to the total; one coefficient for the whole row, or one for each feature."""
-    if coefficient.size == 1:
-        factor = sign * coefficient[0]
-        for v in range(total.size):
-            total[v] += factor * values[v]
+def _add_product(total, to, sign, coefficient, of, values, row):
+    """Add coefficient × values to a row of the total; one coefficient for the whole row, or one for each feature."""
+    if coefficient.shape[1] == 1:
+        factor = sign * coefficient[of, 0]
+        for v in range(values.shape[1]):
+            total[to, v] += factor * values[row, v]
     else:
-        for v in range(total.size):
-            total[v] += sign * coefficient[v] * values[v]
+        for v in range(values.shape[1]):
+            total[to, v] += sign * coefficient[of, v] * values[row, v]
 
 
 @njit(error_model="numpy", fastmath=FAST)
@@ -224,18 +224,19 @@ def _differences(mean_y, alpha, sigma, gamma_mean, away):
 @njit(error_model="numpy", fastmath=FAST)
 def _residuals(beta, mean_x, sxx, sxy, mean, squares, slope):
     """Take the slopes out of a batch's means and sums of squares; set half the latter's slope, downwards."""
-    for k in range(len(beta)):
-        slope[k] = sxy[k]
-        for j in range(len(beta)):
-            _add_product(slope[k], -1.0, sxx[k, j], beta[j])
-        _add_product(mean, -1.0, mean_x[k], beta[k])
-        _subtract_products(squares, beta[k], sxy[k], slope[k])
-
-
-@njit(error_model="numpy", fastmath=FAST)
-def _subtract_products(squares, beta, sxy, slope):
-    for v in range(squares.size):
-        squares[v] -= beta[v] * (sxy[v] + slope[v])
+    for k in range(beta.shape[0]):
+        for v in range(mean.size):
+            slope[k, v] = sxy[k, v]
+        for j in range(beta.shape[0]):
+            _add_product(slope, k, -1.0, sxx[k], j, beta, j)
+        for v in range(mean.size):
+            squares[v] -= beta[k, v] * (sxy[k, v] + slope[k, v])
+        if mean_x.shape[1] == 1:
+            for v in range(mean.size):
+                mean[v] -= mean_x[k, 0] * beta[k, v]
+        else:
+            for v in range(mean.size):
+                mean[v] -= mean_x[k, v] * beta[k, v]
 
 
 @njit(error_model="numpy", fastmath=FAST)
@@ -297,9 +298,15 @@ def _to_slopes(mean_x, slope, precision, away, known, of_beta):
     """Add a batch's gradient by the slopes, (direction, feature)."""
     for v in range(away.size):
         away[v] *= known[v]
-    for k in range(len(of_beta)):
-        _add_product(of_beta[k], 1.0, mean_x[k], away)
-        _add_product(of_beta[k], 1.0, precision, slope[k])
+    for k in range(of_beta.shape[0]):
+        for v in range(away.size):
+            of_beta[k, v] += precision[v] * slope[k, v]
+        if mean_x.shape[1] == 1:
+            for v in range(away.size):
+                of_beta[k, v] += mean_x[k, 0] * away[v]
+        else:
+            for v in range(away.size):
+                of_beta[k, v] += mean_x[k, v] * away[v]
 
 
 @njit(error_model="numpy")
@@ -346,8 +353,7 @@ def log_density_and_gradient(x, data, gradient):
     mean, log_sd, score, root = _hypers(hypers, blocks, of_sd)
     of_mean, of_log_sd = np.empty((2, batches)), np.empty((2, batches))
     density = data[5] + _normal(log_sigma, sds[0], of_log_sigma) + _normal(alpha, sds[1], of_alpha)
-    for v in range(features):
-        density += _normal(beta[v], sds[2], of_beta[v])
+    density += _normal(beta.reshape(beta.size), sds[2], of_beta.reshape(beta.size))
     slopes, of_slopes, slope = beta.T.copy(), np.zeros((directions, features)), np.empty((directions, features))
     sigma, variance = _squared(log_sigma)
     row = np.empty((11, features))
@@ -360,7 +366,8 @@ def log_density_and_gradient(x, data, gradient):
         _uncentred(partly[i], weight, prior, spread, z, inverse)
         _precisions(z, prior, math.exp(spread), seen, log_scale, precision)
         _differences(cells[4, i], alpha, sigma, mean[0, i], away)
-        squares[:] = cells[5, i]
+        for v in range(features):
+            squares[v] = cells[5, i, v]
         _residuals(slopes, mean_x[i], sxx[i], sxy[i], away, squares, slope)
         density += _marginal(own, precision, variance, math.exp(2 * log_sd[0, i]), away, share, known, excess)
         density += _of_cells(n, squares, precision, log_scale, share, excess, above)
@@ -432,6 +439,15 @@ def _study(pointer):
     return carray(doubles, (int(carray(doubles, (1,))[0]),))
 
 
+@njit(error_model="numpy", fastmath=FAST)
+def _finite(values):
+    # Zero times what is not finite is no number.
+    total = 0.0
+    for i in range(values.size):
+        total += 0 * values[i]
+    return total == 0
+
+
 @cache
 def density() -> Any:
     """Return the log-density and its gradient as a C function, compiled or from disk."""
@@ -453,11 +469,7 @@ def _density(dimension, position, gradient, value, study):
     slopes = carray(gradient, (size,))
     found = log_density_and_gradient(carray(position, (size,)), _study(study), slopes)
     value[0] = found
-    # Zero times what is not finite is no number.
-    total = 0 * found
-    for i in range(size):
-        total += 0 * slopes[i]
-    return 0 if total == 0 else 1
+    return 0 if _finite(slopes) and math.isfinite(found) else 1
 
 
 def _expansion(dimension, count, position, out, study):
