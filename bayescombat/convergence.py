@@ -129,4 +129,4 @@ def _effective(values: np.ndarray) -> np.ndarray:
     beyond = np.take_along_axis(even, count, axis=1)[:, 0]
     kept = (beyond > 0) | (np.take_along_axis(pairs, count, axis=1)[:, 0] >= 0)
     tau = np.maximum(2 * used.sum(axis=1) - 1 + np.where(kept, beyond, 0.0), 1 / np.log10(chains * size))
-    return np.where(still, chains * size, chains * size / tau)
+    return np.asarray(np.where(still, chains * size, chains * size / tau))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescombat.fused.kernels import BLOCK, HEAD
+from bayescombat.fused.density import BLOCK, HEAD
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
 from bayescombat.standard import Effects, Standardised, Start, standardise, starting_point
@@ -24,7 +24,7 @@ class Packed:
     Parameters
     ----------
     data : ndarray, (number,)
-        Sizes, priors, moments and units, as `bayescombat.fused.kernels` takes them apart.
+        Sizes, priors, moments and units, as `bayescombat.fused.density` takes them apart.
     start : ndarray, (position,)
         Where chains start, on the unconstrained scale.
     reported : dict
