@@ -34,56 +34,53 @@ BLOCK = 7
 
 
 @njit(error_model="numpy")
-def _hyper(x, block, weight, mean, log_sd, score, root):
-    """Set the mean and the log standard deviation of every batch's effects, from their part of the position."""
-    batches = mean.size
-    spread, partly = x[0], x[1:batches]
-    total = partly.sum()
-    norm = total / (math.sqrt(batches) + batches)
-    scale = math.exp((1 - block[6]) * spread)
-    mean[: batches - 1] = scale * (partly - norm)
-    mean[batches - 1] = -scale * total / math.sqrt(batches)
-    typical = np.full(batches, x[batches])
-    uncentred(x[batches + 2 :], weight, typical, x[batches + 1], score, root)
-    log_sd[:] = typical + math.exp(x[batches + 1]) * score
+def _hypers(positions, blocks, weights):
+    """Return what the effects of batches are drawn from: means, log sds, and what z-scores these have."""
+    batches = weights.shape[1]
+    found, typical = np.empty((4, 2, batches)), np.empty(batches)
+    mean, log_sd, score, root = found[0], found[1], found[2], found[3]
+    for k in range(2):
+        x = positions[k]
+        total = 0.0
+        for i in range(1, batches):
+            total += x[i]
+        norm = total / (math.sqrt(batches) + batches)
+        scale, width = math.exp((1 - blocks[k, 6]) * x[0]), x[batches + 1]
+        for i in range(batches - 1):
+            mean[k, i] = scale * (x[i + 1] - norm)
+        mean[k, batches - 1] = -scale * total / math.sqrt(batches)
+        for i in range(batches):
+            typical[i] = x[batches]
+        uncentred(x[batches + 2 :], weights[k], typical, width, score[k], root[k])
+        for i in range(batches):
+            log_sd[k, i] = x[batches] + math.exp(width) * score[k, i]
+    return mean, log_sd, score, root
 
 
 @njit(error_model="numpy")
 def _through_hyper(x, block, weight, mean, score, root, of_mean, of_log_sd, gradient):
-    """Set the gradient of that part of the position; return its log-density up to a constant."""
-    batches = mean.size
-    own, spread, width = block[6], x[0], x[batches + 1]
-    scale = math.exp((1 - own) * spread)
-    squares = (x[1:batches] ** 2).sum() * math.exp(-2 * own * spread)
-    free = batches - 1
-    density = -own * spread * free - squares / 2
-    gradient[0] = own * (squares - free) + (1 - own) * (of_mean * mean).sum()
-    common = of_mean[:free].sum() / (math.sqrt(batches) + batches) + of_mean[free] / math.sqrt(batches)
-    gradient[1:batches] = scale * (of_mean[:free] - common) - x[1:batches] * math.exp(-2 * own * spread)
+    """Set the gradient of what one kind of effects is drawn from; return its log-density up to a constant."""
+    batches, own, spread, width = mean.size, block[6], x[0], x[mean.size + 1]
+    free, scale, precision = batches - 1, math.exp((1 - own) * spread), math.exp(-2 * own * spread)
+    squares, moved, total = 0.0, of_mean[free] * mean[free], 0.0
+    for i in range(free):
+        squares += x[i + 1] * x[i + 1] * precision
+        moved += of_mean[i] * mean[i]
+        total += of_mean[i]
+    gradient[0] = own * (squares - free) + (1 - own) * moved
+    common = total / (math.sqrt(batches) + batches) + of_mean[free] / math.sqrt(batches)
+    for i in range(free):
+        gradient[i + 1] = scale * (of_mean[i] - common) - x[i + 1] * precision
     of_typical = np.empty(batches)
-    of_width, part = through_centring(of_log_sd, score, root, weight, width, gradient[batches + 2 :], of_typical)
-    density += part
-    gradient[batches] = of_typical.sum()
-    gradient[batches + 1] = of_width
+    of_width, density = through_centring(of_log_sd, score, root, weight, width, gradient[batches + 2 :], of_typical)
+    gradient[batches], gradient[batches + 1] = 0.0, of_width
+    for i in range(batches):
+        gradient[batches] += of_typical[i]
     for k, place in enumerate((0, batches, batches + 1)):
         away = (x[place] - block[2 * k]) / block[2 * k + 1]
         density -= away * away / 2
         gradient[place] -= away / block[2 * k + 1]
-    return density
-
-
-@njit(error_model="numpy")
-def _hypers(positions, blocks, weights):
-    """Return what the effects of batches are drawn from, (gamma or log delta, batch)."""
-    mean, log_sd, score, root = (
-        np.empty(weights.shape),
-        np.empty(weights.shape),
-        np.empty(weights.shape),
-        np.empty(weights.shape),
-    )
-    for k in range(2):
-        _hyper(positions[k], blocks[k], weights[k], mean[k], log_sd[k], score[k], root[k])
-    return mean, log_sd, score, root
+    return density - own * spread * free - squares / 2
 
 
 @njit(error_model="numpy")
@@ -131,7 +128,11 @@ def log_density_and_gradient(x, data, gradient):
     of_mean, of_log_sd = np.empty((2, batches)), np.empty((2, batches))
     density = data[5] + normal(log_sigma, sds[0], of_log_sigma) + normal(alpha, sds[1], of_alpha)
     density += normal(beta.reshape(beta.size), sds[2], of_beta.reshape(beta.size))
-    slopes, of_slopes, slope = beta.T.copy(), np.zeros((directions, features)), np.empty((directions, features))
+    by_direction = np.zeros((3, directions, features))
+    slopes, of_slopes, slope = by_direction[0], by_direction[1], by_direction[2]
+    for v in range(features):
+        for k in range(directions):
+            slopes[k, v] = beta[v, k]
     sigma, variance = squared(log_sigma)
     row = np.empty((11, features))
     z, inverse, log_scale, precision, squares = row[0], row[1], row[2], row[3], row[4]
@@ -154,8 +155,9 @@ def log_density_and_gradient(x, data, gradient):
             prior, share, excess, away, known, sigma, mean[0, i], of_log_sigma, of_alpha
         )
         to_slopes(mean_x[i], slope, precision, away, known, of_slopes)
-    for k in range(directions):
-        of_beta[:, k] += of_slopes[k]
+    for v in range(features):
+        for k in range(directions):
+            of_beta[v, k] += of_slopes[k, v]
     for k in range(2):
         density += _through_hyper(
             hypers[k], blocks[k], of_sd[k], mean[k], score[k], root[k], of_mean[k], of_log_sd[k], of_hypers[k]
@@ -166,12 +168,12 @@ def log_density_and_gradient(x, data, gradient):
 @njit(error_model="numpy")
 def expand(x, data, out):
     """Set what a fit reports, in the order of `bayescombat.fused.packing.reported`."""
-    blocks, of_sd, _, cells, sxy, _, _, units = _unpacked(data)
+    blocks, of_sd, _, cells, sxy, mean_x, _, units = _unpacked(data)
     hypers, log_sigma, alpha, beta, partly = _positioned(x, data)
     batches, directions, features = sxy.shape
     mean, log_sd, _, _ = _hypers(hypers, blocks, of_sd)
     location, scale = units[:features], units[features : 2 * features]
-    whitener = units[2 * features :].reshape((-1, directions, directions))
+    whitener = units[2 * features :].reshape((mean_x.shape[2], directions, directions))
     prior, z, inverse = np.empty(features), np.empty(features), np.empty(features)
     place = (1 + directions) * features
     for v in range(features):
