@@ -18,7 +18,7 @@ from bayescombat.fused.elementary import doubles
 from bayescombat.fused.packing import Packed
 from bayescombat.fused.rows import finite
 
-__all__ = ["compiled", "density", "expansion"]
+__all__ = ["compiled", "density", "expansion", "sources"]
 
 POINTER = types.CPointer(types.float64)
 
@@ -34,8 +34,8 @@ def compiled(packed: Packed) -> Any:
     places = [slice(end - np.prod(shape, dtype=int), end) for end, shape in zip(ends, shapes, strict=True)]
     return CompiledPyMCModel(
         dims=packed.reported,
-        compiled_logp_func=density(_sources()),
-        compiled_expand_func=expansion(_sources()),
+        compiled_logp_func=density(sources()),
+        compiled_expand_func=expansion(sources()),
         initial_point_func=lambda seed: packed.start,
         shared_data={},
         shared_var_keys={},
@@ -50,7 +50,7 @@ def compiled(packed: Packed) -> Any:
     )
 
 
-def _sources() -> int:
+def sources() -> int:
     """Return what changes with the code that is compiled; Numba itself looks at one file only."""
     code = sorted(Path(__file__).parent.glob("*.py"))
     return crc32(b"".join(path.read_bytes() for path in code))

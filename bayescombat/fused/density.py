@@ -128,10 +128,10 @@ def log_density_and_gradient(x, data, gradient):
     of_mean, of_log_sd = np.empty((2, batches)), np.empty((2, batches))
     density = data[5] + normal(log_sigma, sds[0], of_log_sigma) + normal(alpha, sds[1], of_alpha)
     density += normal(beta.reshape(beta.size), sds[2], of_beta.reshape(beta.size))
-    by_direction = np.zeros((3, directions, features))
-    slopes, of_slopes, slope = by_direction[0], by_direction[1], by_direction[2]
-    for v in range(features):
-        for k in range(directions):
+    of_slopes = np.zeros((directions, features))
+    slopes, slope = np.empty((directions, features)), np.empty((directions, features))
+    for k in range(directions):
+        for v in range(features):
             slopes[k, v] = beta[v, k]
     sigma, variance = squared(log_sigma)
     row = np.empty((11, features))
@@ -155,8 +155,8 @@ def log_density_and_gradient(x, data, gradient):
             prior, share, excess, away, known, sigma, mean[0, i], of_log_sigma, of_alpha
         )
         to_slopes(mean_x[i], slope, precision, away, known, of_slopes)
-    for v in range(features):
-        for k in range(directions):
+    for k in range(directions):
+        for v in range(features):
             of_beta[v, k] += of_slopes[k, v]
     for k in range(2):
         density += _through_hyper(
