@@ -33,7 +33,7 @@ from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
 from bayescombat.settings import Settings
 
-__all__ = ["Estimator", "again", "by_empirical_bayes", "by_nuts"]
+__all__ = ["Estimator", "again", "by_empirical_bayes", "by_nuts", "model_of"]
 
 type Estimator = Callable[[Moments], xr.DataTree]
 
@@ -57,7 +57,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     _warn_of_little_data(moments, fixed_effects(moments))
     factors = shared_factors_of(moments, shared_factors)
     count = 0 if factors is None else factors.count
-    sampled = sample(_model(moments, priors, count), settings)
+    sampled = sample(model_of(moments, priors, count), settings)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
     levels = moments.levels
@@ -88,7 +88,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     return tree
 
 
-def _model(moments: Moments, priors: Priors, factors: int) -> Any:
+def model_of(moments: Moments, priors: Priors, factors: int) -> Any:
     """Return what is sampled: the compiled density where it knows all that the moments have, else the PyMC model."""
     from bayescombat.fused import applies, packed
 

@@ -15,7 +15,7 @@ from bayescombat.settings import FEWEST_DRAWS, Settings
 if TYPE_CHECKING:
     import pymc as pm
 
-__all__ = ["reported", "sample"]
+__all__ = ["density_of", "drawn", "reported", "sample"]
 
 STATISTICS = (
     "diverging",
@@ -50,7 +50,23 @@ def sample(model: "pm.Model | Packed", settings: Settings) -> xr.DataTree:
     KeyboardInterrupt
         If interrupted before there was anything to keep.
     """
-    density = compiled(model) if isinstance(model, Packed) else _compiled(model)
+    return _labelled(drawn(density_of(model), settings), model.coords)
+
+
+def density_of(model: "pm.Model | Packed") -> Any:
+    """Return the compiled log-density of a model, with its starting values and what is reported of a position."""
+    if isinstance(model, Packed):
+        return compiled(model)
+    return nutpie.compile_pymc_model(
+        model,
+        default_initialization_strategy="support_point",
+        jitter_rvs=set(),
+        var_names=reported(model),
+    )
+
+
+def drawn(density: Any, settings: Settings) -> xr.DataTree:
+    """Return whole chains and draws of a compiled log-density."""
     # One thread per chain: matrix products of many threads each would only compete.
     with threadpool_limits(1):
         sampler = nutpie.sample(
@@ -75,16 +91,7 @@ def sample(model: "pm.Model | Packed", settings: Settings) -> xr.DataTree:
         except BaseException:
             sampler.cancel()
             raise
-    return _labelled(_complete(tree), model.coords)
-
-
-def _compiled(model: "pm.Model") -> Any:
-    return nutpie.compile_pymc_model(
-        model,
-        default_initialization_strategy="support_point",
-        jitter_rvs=set(),
-        var_names=reported(model),
-    )
+    return _complete(tree)
 
 
 def reported(model: "pm.Model") -> list[str]:
