@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import nutpie
+import pandas as pd
 import xarray as xr
+from nutpie.compile_pymc import CompiledPyMCModel
 from threadpoolctl import threadpool_limits
 
-from bayescombat.fused import Packed, compiled
+from bayescombat.fused import Packed, density, expansion, sources
 from bayescombat.settings import FEWEST_DRAWS, Settings
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def sample(model: "pm.Model | Packed", settings: Settings) -> xr.DataTree:
 def density_of(model: "pm.Model | Packed") -> Any:
     """Return the compiled log-density of a model, with its starting values and what is reported of a position."""
     if isinstance(model, Packed):
-        return compiled(model)
+        return _of_packed(model)
     return nutpie.compile_pymc_model(
         model,
         default_initialization_strategy="support_point",
@@ -65,12 +67,37 @@ def density_of(model: "pm.Model | Packed") -> Any:
     )
 
 
-def drawn(density: Any, settings: Settings) -> xr.DataTree:
+def _of_packed(packed: Packed) -> Any:
+    """Return what nutpie makes of a PyMC model, made of a study's numbers and the density that serves all studies."""
+    coords = {dim: pd.Index(labels) for dim, labels in packed.coords.items()}
+    names = list(packed.reported)
+    shapes = [tuple(len(coords[dim]) for dim in dims) for dims in packed.reported.values()]
+    ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
+    places = [slice(end - np.prod(shape, dtype=int), end) for end, shape in zip(ends, shapes, strict=True)]
+    return CompiledPyMCModel(
+        dims=packed.reported,
+        compiled_logp_func=density(sources()),
+        compiled_expand_func=expansion(sources()),
+        initial_point_func=lambda seed: packed.start,
+        shared_data={},
+        shared_var_keys={},
+        user_data=packed.data,
+        n_expanded=int(ends[-1]),
+        shape_info=(names, places, shapes),
+        logp_func=None,
+        expand_func=None,
+        _n_dim=len(packed.start),
+        _shapes=dict(zip(names, shapes, strict=True)),
+        _coords=coords | {"unconstrained_parameter": pd.RangeIndex(len(packed.start))},
+    )
+
+
+def drawn(compiled: Any, settings: Settings) -> xr.DataTree:
     """Return whole chains and draws of a compiled log-density."""
     # One thread per chain: matrix products of many threads each would only compete.
     with threadpool_limits(1):
         sampler = nutpie.sample(
-            density,
+            compiled,
             draws=settings.draws,
             tune=settings.tune,
             chains=settings.chains,

@@ -1,4 +1,4 @@
-"""What is packed as something that nutpie samples.
+"""The density as C functions.
 
 Data come in by a pointer, so that machine code is made once for all studies and kept on disk.
 """
@@ -9,45 +9,15 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import numpy as np
-import pandas as pd
 from numba import carray, cfunc, njit, types
 
 from bayescombat.fused.density import expand, log_density_and_gradient
 from bayescombat.fused.elementary import doubles
-from bayescombat.fused.packing import Packed
 from bayescombat.fused.rows import finite
 
-__all__ = ["compiled", "density", "expansion", "sources"]
+__all__ = ["density", "expansion", "sources"]
 
 POINTER = types.CPointer(types.float64)
-
-
-def compiled(packed: Packed) -> Any:
-    """Return the compiled density of a study, as nutpie makes it from a PyMC model."""
-    from nutpie.compile_pymc import CompiledPyMCModel
-
-    coords = {dim: pd.Index(labels) for dim, labels in packed.coords.items()}
-    names = list(packed.reported)
-    shapes = [tuple(len(coords[dim]) for dim in dims) for dims in packed.reported.values()]
-    ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
-    places = [slice(end - np.prod(shape, dtype=int), end) for end, shape in zip(ends, shapes, strict=True)]
-    return CompiledPyMCModel(
-        dims=packed.reported,
-        compiled_logp_func=density(sources()),
-        compiled_expand_func=expansion(sources()),
-        initial_point_func=lambda seed: packed.start,
-        shared_data={},
-        shared_var_keys={},
-        user_data=packed.data,
-        n_expanded=int(ends[-1]),
-        shape_info=(names, places, shapes),
-        logp_func=None,
-        expand_func=None,
-        _n_dim=len(packed.start),
-        _shapes=dict(zip(names, shapes, strict=True)),
-        _coords=coords | {"unconstrained_parameter": pd.RangeIndex(len(packed.start))},
-    )
 
 
 def sources() -> int:
