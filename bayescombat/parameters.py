@@ -148,11 +148,11 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
             raw = _gathered(draws.isel(chain=chain, draw=some), moments)
             if "gamma" not in raw:
                 raw["gamma"] = _conditional_shifts(raw, moments, factors, rng)
-            for name, values in _constrained(raw, moments).items():
+            found = _constrained(raw, moments)
+            for name in (name for name in DIMS if name in found):
                 if name not in stacked:
-                    stacked[name] = np.empty((draws.sizes["chain"], draws.sizes["draw"], *values.shape[1:]))
-                stacked[name][chain, some] = values
-    stacked = {name: stacked[name] for name in DIMS if name in stacked}
+                    stacked[name] = np.empty((draws.sizes["chain"], draws.sizes["draw"], *found[name].shape[1:]))
+                stacked[name][chain, some] = found[name]
     leading = {"chain": draws["chain"].values, "draw": draws["draw"].values}
     return labelled(stacked, moments, leading)
 
