@@ -109,18 +109,27 @@ def differences(mean_y, alpha, sigma, gamma_mean, away):
 @njit(error_model="numpy", fastmath=FAST)
 def residuals(beta, mean_x, sxx, sxy, mean, squares, slope):
     """Take the slopes out of a batch's means and sums of squares; set half the latter's slope, downwards."""
-    for k in range(beta.shape[0]):
-        for v in range(mean.size):
-            slope[k, v] = sxy[k, v]
-        for j in range(beta.shape[0]):
-            _add_product(slope, k, -1.0, sxx[k], j, beta, j)
-        for v in range(mean.size):
-            squares[v] -= beta[k, v] * (sxy[k, v] + slope[k, v])
-        if mean_x.shape[1] == 1:
+    directions = beta.shape[0]
+    shared = mean_x.shape[1] == 1
+    for k in range(directions):
+        if shared:
+            own = sxx[k, k, 0]
             for v in range(mean.size):
-                mean[v] -= mean_x[k, 0] * beta[k, v]
+                slope[k, v] = sxy[k, v] - own * beta[k, v]
         else:
             for v in range(mean.size):
+                slope[k, v] = sxy[k, v] - sxx[k, k, v] * beta[k, v]
+        for j in range(directions):
+            if j != k:
+                _add_product(slope, k, -1.0, sxx[k], j, beta, j)
+        if shared:
+            at = mean_x[k, 0]
+            for v in range(mean.size):
+                squares[v] -= beta[k, v] * (sxy[k, v] + slope[k, v])
+                mean[v] -= at * beta[k, v]
+        else:
+            for v in range(mean.size):
+                squares[v] -= beta[k, v] * (sxy[k, v] + slope[k, v])
                 mean[v] -= mean_x[k, v] * beta[k, v]
 
 
@@ -184,14 +193,13 @@ def to_slopes(mean_x, slope, precision, away, known, of_beta):
     for v in range(away.size):
         away[v] *= known[v]
     for k in range(of_beta.shape[0]):
-        for v in range(away.size):
-            of_beta[k, v] += precision[v] * slope[k, v]
         if mean_x.shape[1] == 1:
+            at = mean_x[k, 0]
             for v in range(away.size):
-                of_beta[k, v] += mean_x[k, 0] * away[v]
+                of_beta[k, v] += precision[v] * slope[k, v] + at * away[v]
         else:
             for v in range(away.size):
-                of_beta[k, v] += mean_x[k, v] * away[v]
+                of_beta[k, v] += precision[v] * slope[k, v] + mean_x[k, v] * away[v]
 
 
 @njit(error_model="numpy", fastmath=FAST)
