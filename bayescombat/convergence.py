@@ -12,7 +12,7 @@ from scipy.special import ndtri
 
 __all__ = ["Convergence", "convergence"]
 
-# Numbers in one block of parameters: memory of small arrays is used again, that of large ones is fetched anew each time.
+# Numbers in one block of parameters. Memory of small arrays is used again, that of large ones fetched anew.
 BLOCK = 2**14
 # Where ArviZ takes tails to begin, so that its figures and these are the same; the paper says 0.05 and 0.95.
 TAILS = (1 - 0.89, 0.89)
