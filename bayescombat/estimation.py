@@ -34,7 +34,7 @@ from bayescombat.repeated import fixed_effects
 from bayescombat.settings import Settings
 from bayescombat.shared import shared_empirical_bayes, sharing_of
 
-__all__ = ["Estimator", "again", "by_empirical_bayes", "by_nuts"]
+__all__ = ["Estimator", "again", "by_empirical_bayes", "by_nuts", "model_of"]
 
 type Estimator = Callable[[Moments], xr.DataTree]
 
@@ -52,7 +52,6 @@ def again(attrs: Mapping[Any, Any]) -> Estimator:
 def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors: SharedFactors) -> xr.DataTree:
     """Return posterior, sampler statistics and diagnostics of the moments of estimable features."""
     from bayescombat.diagnosis import diagnose
-    from bayescombat.model import build_model
     from bayescombat.sampling import sample
 
     settings = settings.resolved(len(moments.features))
@@ -60,7 +59,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     _warn_of_little_data(moments, fixed)
     factors = shared_factors_of(moments, shared_factors)
     count = 0 if factors is None else factors.count
-    sampled = sample(build_model(moments, priors, shared_factors=count), settings)
+    sampled = sample(model_of(moments, priors, count), settings)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
     levels = moments.levels
@@ -89,6 +88,17 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
         "converged": int(found.converged),
     }
     return tree
+
+
+def model_of(moments: Moments, priors: Priors, factors: int) -> Any:
+    """Return what is sampled: the compiled density where it knows all that the moments have, else the PyMC model."""
+    from bayescombat.fused import applies, packed
+
+    if not factors and applies(moments):
+        return packed(moments, priors)
+    from bayescombat.model import build_model
+
+    return build_model(moments, priors, shared_factors=factors)
 
 
 def by_empirical_bayes(

@@ -19,6 +19,8 @@ from bayescombat.study import Study
 __all__ = ["HYPERPARAMETERS", "POPULATION", "estimated", "identify", "labelled"]
 
 HYPERPARAMETERS = ("gamma_mean", "gamma_sd", "log_delta_mean", "log_delta_sd")
+# Numbers in an array of some draws, few enough for the processor's cache.
+AT_ONCE = 2**17
 POPULATION = (
     "gamma_mean_spread",
     "gamma_sd_log_typical",
@@ -137,14 +139,21 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     sharing = None
     if "noise_factor" in draws:
         sharing = sharing_of(moments, fixed_effects(moments), factors_of(moments, draws.sizes["factor"]))
-    parts = []
+    stacked: dict[str, np.ndarray] = {}
     streams = np.random.SeedSequence(seed).spawn(draws.sizes["chain"])
+    step = max(1, AT_ONCE // moments.mean_y.size)
     for chain, stream in enumerate(streams):
-        raw = _gathered(draws.isel(chain=chain), moments)
-        if "gamma" not in raw:
-            raw["gamma"] = _conditional_shifts(raw, moments, sharing, np.random.default_rng(stream))
-        parts.append(_constrained(raw, moments))
-    stacked = {name: np.stack([part[name] for part in parts]) for name in DIMS if name in parts[0]}
+        rng = np.random.default_rng(stream)
+        for first in range(0, draws.sizes["draw"], step):
+            some = slice(first, first + step)
+            raw = _gathered(draws.isel(chain=chain, draw=some), moments)
+            if "gamma" not in raw:
+                raw["gamma"] = _conditional_shifts(raw, moments, sharing, rng)
+            found = _constrained(raw, moments)
+            for name in (name for name in DIMS if name in found):
+                if name not in stacked:
+                    stacked[name] = np.empty((draws.sizes["chain"], draws.sizes["draw"], *found[name].shape[1:]))
+                stacked[name][chain, some] = found[name]
     leading = {"chain": draws["chain"].values, "draw": draws["draw"].values}
     return labelled(stacked, moments, leading)
 
