@@ -201,7 +201,8 @@ def _scores(scatter: _Scatter, read: np.ndarray) -> _Scores:
         turned = scatter.project.T @ weights
         for i, root in enumerate(roots):
             squares[d, i] = ((root / scatter.delta[d, i] @ turned) ** 2).sum(axis=0)
-    return _Scores(scatter.n, scatter.means @ read, squares)
+    # No matrix product: a batch's bits would hang on how many others there are.
+    return _Scores(scatter.n, np.einsum("...bv,...vs->...bs", scatter.means, read), squares)
 
 
 def _of_scans(

@@ -1,13 +1,12 @@
 """Did the sampler do its work? Figures per parameter, and one verdict in words."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import arviz as az
 import numpy as np
 import xarray as xr
 
+from bayescombat.convergence import convergence
 from bayescombat.errors import listing
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -66,11 +65,7 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: Se
     chains = stats.sizes["chain"]
     draws = chains * stats.sizes["draw"]
     known = posterior[[name for name in posterior.data_vars if posterior[name].size]]
-    with warnings.catch_warnings():
-        # The shift and scale of a reference batch never move: their figures are no numbers, and none are needed.
-        warnings.filterwarnings("ignore", "invalid value encountered", RuntimeWarning)
-        bulk, tail = az.ess(known, method="bulk"), az.ess(known, method="tail")
-        rhat = az.rhat(known) if chains > 1 else known.isel(chain=0, draw=0, drop=True) * np.nan
+    rhat, bulk, tail = _figures_of_parameters(known)
     found = _not_finite(known)
     if draws < asked:
         found.append(f"sampling was interrupted after {draws} of {asked} draws")
@@ -88,6 +83,23 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: Se
     else:
         verdict = f"Converged: {figures}."
     return Diagnosis(not found, verdict, rhat, bulk, tail)
+
+
+def _figures_of_parameters(posterior: xr.Dataset) -> list[xr.Dataset]:
+    """Return R-hat, bulk and tail effective sample sizes, shaped like the parameters."""
+    arrays = {str(name): array.transpose("chain", "draw", ...) for name, array in posterior.data_vars.items()}
+    flat = [array.values.reshape(*array.shape[:2], -1) for array in arrays.values()]
+    found = [convergence(values) for values in flat]
+    return [
+        xr.Dataset(
+            {
+                name: (array.dims[2:], values[kind].reshape(array.shape[2:]))
+                for (name, array), values in zip(arrays.items(), found, strict=True)
+            },
+            {name: coord for name, coord in posterior.coords.items() if name not in ("chain", "draw")},
+        )
+        for kind in range(3)
+    ]
 
 
 def _not_finite(posterior: xr.Dataset) -> list[str]:

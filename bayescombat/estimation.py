@@ -33,13 +33,14 @@ from bayescombat.errors import (
     listing,
 )
 from bayescombat.factors import Loadings, SharedFactors, shared_factors_of
-from bayescombat.mixed import shared_empirical_bayes
+from bayescombat.mixed import Patterns
 from bayescombat.moments import Moments
 from bayescombat.parameters import estimated, identify
 from bayescombat.priors import Priors
 from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
 from bayescombat.settings import Settings
+from bayescombat.shared import shared_empirical_bayes, sharing_of
 from bayescombat.shrinkage import MANY_FEATURES
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "by_empirical_bayes",
     "by_nuts",
     "check_compat",
+    "model_of",
     "tree_of_estimates",
     "warn_of_little_data",
 ]
@@ -68,14 +70,14 @@ def again(attrs: Mapping[Any, Any]) -> Estimator:
 def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors: SharedFactors) -> xr.DataTree:
     """Return posterior, sampler statistics and diagnostics of the moments of estimable features."""
     from bayescombat.diagnosis import diagnose
-    from bayescombat.model import build_model
     from bayescombat.sampling import sample
 
     settings = settings.resolved(len(moments.features))
-    warn_of_little_data(moments, fixed_effects(moments))
+    fixed = fixed_effects(moments)
+    warn_of_little_data(moments, fixed)
     factors = shared_factors_of(moments, shared_factors)
     count = 0 if factors is None else factors.count
-    sampled = sample(build_model(moments, priors, shared_factors=count), settings)
+    sampled = sample(model_of(moments, priors, count), settings)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
     levels = moments.levels
@@ -94,7 +96,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
         }
     )
     if factors is not None:
-        tree["factors"] = _loadings(factors, moments)
+        tree["factors"] = _loadings(factors, sharing_of(moments, fixed, factors).patterns, moments)
     tree.attrs = {
         "method": "nuts",
         "settings": json.dumps(asdict(settings)),
@@ -104,6 +106,17 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
         "converged": int(found.converged),
     }
     return tree
+
+
+def model_of(moments: Moments, priors: Priors, factors: int) -> Any:
+    """Return what is sampled: the compiled density where it knows all that the moments have, else the PyMC model."""
+    from bayescombat.fused import applies, packed
+
+    if not factors and applies(moments):
+        return packed(moments, priors)
+    from bayescombat.model import build_model
+
+    return build_model(moments, priors, shared_factors=factors)
 
 
 def by_empirical_bayes(
@@ -135,10 +148,10 @@ def by_empirical_bayes(
     elif factors is None:
         estimates = empirical_bayes(moments, shrinkage, mean_only, compat, fit)
     else:
-        estimates = shared_empirical_bayes(moments, fit, factors, mean_only)
+        estimates, patterns = shared_empirical_bayes(moments, fit, factors, mean_only)
     tree = tree_of_estimates(estimates, moments, settings)
     if factors is not None:
-        tree["factors"] = _loadings(factors, moments)
+        tree["factors"] = _loadings(factors, patterns, moments)
     return tree
 
 
@@ -191,10 +204,14 @@ def check_compat(moments: Moments, compat: Compat | None) -> None:
         )
 
 
-def _loadings(factors: Loadings, moments: Moments) -> xr.DataTree:
-    attrs = {"units": "1", "long_name": "correlation of the feature's noise with the factor"}
-    coords = {"feature": list(moments.features), "factor": range(factors.count)}
-    return xr.DataTree(xr.Dataset({"loadings": (("feature", "factor"), factors.loadings, attrs)}, coords))
+def _loadings(factors: Loadings, patterns: Patterns, moments: Moments) -> xr.DataTree:
+    of_noise = {"units": "1", "long_name": "correlation of the feature's noise with the factor"}
+    of_shifts = {"units": "gamma_sd", "long_name": "loading of a new batch's shift on the pattern"}
+    data = {
+        "loadings": (("feature", "factor"), factors.loadings, of_noise),
+        "patterns": (("feature", "pattern"), patterns.axes @ patterns.new, of_shifts),
+    }
+    return xr.DataTree(xr.Dataset(data, {"feature": list(moments.features), "factor": range(factors.count)}))
 
 
 def warn_of_little_data(moments: Moments, fit: LeastSquares | None, whole_run: bool = False) -> None:

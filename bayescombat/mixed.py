@@ -1,4 +1,4 @@
-"""Empirical Bayes where features share factors: generalised least squares per batch. Arrays only.
+"""Effects of batches on correlated features, from unshrunken estimates: generalised least squares. Arrays only.
 
 Estimates of a batch's effects on its features, shifts or log scales, are taken for
 
@@ -7,29 +7,27 @@ Estimates of a batch's effects on its features, shifts or log scales, are taken 
 with scores g and f, and ``mean``, ``g`` and ``effect`` normal across batches and features, f standard normal.  Given
 the spreads everything is linear and normal; the spreads are found by expectation-maximisation (Dempster, Laird and
 Rubin 1977, doi:10.1111/j.2517-6161.1977.tb01600.x).
+
+How the effects of batches vary together may itself be learned from the batches: their covariance is then that of an
+inverse-Wishart prior about the covariance above, given the other batches (Chen 1979,
+doi:10.1111/j.2517-6161.1979.tb01078.x).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
-from scipy.special import digamma, polygamma
 
-from bayescombat.empirical import MOST_ITERATIONS, Estimates, Hats, unshrunken
-from bayescombat.factors import Loadings
-from bayescombat.moments import Moments
-from bayescombat.regression import LeastSquares
-
-__all__ = ["Mixed", "mixed", "shared_empirical_bayes", "shared_new_batch"]
+__all__ = ["MOST_PASSES", "Batches", "Mixed", "Patterns", "learned_patterns", "mixed"]
 
 MOST_PASSES = 2000
 TOLERANCE = 1e-4
 # Batches' spreads are taken for as alike as if each had this many features more of the common spread.
 ALIKE = 10.0
 LEAST_SPREAD = 1e-3
-TYPICAL_SHIFTS = 0.1
-TYPICAL_LOG_SCALES = 0.02
+# What is expected of a covariance beforehand weighs as much as this many batches.
+EXPECTED_BATCHES = 20.0
+MOST_OF_COVARIANCE = 0.995
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +43,15 @@ class Mixed:
     sd : ndarray, (batch,)
         Spread of the effects over the features, beside the factors.
     spread : ndarray, (1 + factor,)
-        Spread of the batches: of their means, and along the factors.
+        Spread of the batches: of their means, and along the factors. Those that were given are left out.
     passes : int
         Of the expectation-maximisation.
+    scores, unsure : ndarray, (batch, score[, score])
+        Expected mean and scores, of effects and of noise, and their covariance.
+    of_effect : ndarray, (batch, feature, score)
+        How the expected effects but for their mean follow the scores.
+    own : ndarray, (batch,)
+        Variance of the effects given the scores, on average over the features.
     """
 
     effect: np.ndarray
@@ -55,135 +59,67 @@ class Mixed:
     sd: np.ndarray
     spread: np.ndarray
     passes: int
+    scores: np.ndarray
+    unsure: np.ndarray
+    of_effect: np.ndarray
+    own: np.ndarray
+
+    @classmethod
+    def of(cls, data: "_Data", found: "_Expected", spread: np.ndarray, sd2: np.ndarray, passes: int) -> Self:
+        """Return what is expected given the spreads."""
+        of_effect = -found.share[..., None] * data.design
+        of_effect[:, :, 1 : data.count] += data.design[:, :, 1 : data.count]
+        own = sd2 * (1 - found.share.mean(axis=1))
+        scores = found.scores, found.covariance
+        return cls(found.effect, found.scores[:, 0], np.sqrt(sd2), np.sqrt(spread), passes, *scores, of_effect, own)
 
 
-def shared_empirical_bayes(
-    moments: Moments, fit: LeastSquares, factors: Loadings, mean_only: bool = False
-) -> Estimates:
-    """Return the empirical-Bayes estimates of features that share factors.
-
-    Log scales first, then the shifts given these; each feature by all that the batch's other features say of it.
-
-    Parameters
-    ----------
-    moments : Moments
-        Of features that vary within every batch, of one batch variable.
-    fit : LeastSquares
-        The fixed effects.
-    factors : Loadings
-        What the features share.
-    mean_only : bool
-        Shift only: delta is one.
-    """
-    # A reference batch is shrunken as the others are, and then measured from.
-    alpha, sigma, hats = unshrunken(replace(moments, reference=None), fit)
-    n = np.broadcast_to(hats.n, hats.gamma.shape)
-    scales = _no_scales(n) if mean_only else _log_scales(hats.delta2, n, factors)
-    delta = np.exp(scales.effect)
-    shifts = _shifts(hats.gamma, n, moments.scans, scales, factors)
-    gamma = shifts.effect
-    if moments.reference is not None:
-        at = moments.batches.index(moments.reference)
-        alpha, gamma = alpha + sigma * gamma[at], gamma - gamma[at]
-        sigma, gamma, delta = sigma * delta[at], gamma / delta[at], delta / delta[at]
-    hyper = {
-        "gamma_mean": shifts.mean,
-        "gamma_sd": shifts.sd,
-        "log_delta_mean": scales.mean,
-        "log_delta_sd": scales.sd,
-        "gamma_mean_spread": shifts.spread[:1],
-        "log_delta_mean_spread": scales.spread[:1],
-        "factor_sd": shifts.spread[1:],
-    }
-    passes = max(shifts.passes, scales.passes)
-    iterations = np.full(len(gamma), MOST_ITERATIONS if passes == MOST_PASSES else passes)
-    return Estimates(alpha, fit.beta, sigma, sigma * gamma, delta, hyper, iterations, smooth_sd=fit.smooth_sd)
-
-
-def _no_scales(n: np.ndarray) -> Mixed:
-    zero = np.zeros(len(n))
-    return Mixed(np.zeros(n.shape), zero, zero, np.zeros(1), 0)
-
-
-def shared_new_batch(
-    hats: Hats, scans: int, factors: Loadings, known: Mapping[str, np.ndarray], mean_only: bool
-) -> dict[str, np.ndarray]:
-    """Return the empirical-Bayes estimates of a batch that was not fitted, in units of sigma.
+@dataclass(frozen=True, eq=False)
+class Patterns:
+    """How effects of batches vary together over the features, in units of the spread of what each has of its own.
 
     Parameters
     ----------
-    hats : Hats
-        Unshrunken estimates of the one batch, (1, feature).
-    scans : int
-        Of the batch.
-    factors : Loadings
-        What the features share.
-    known : mapping
-        What the fit says of its batches, in units of sigma: ``gamma_sd`` and ``log_delta_sd`` (batch,),
-        ``gamma_mean_spread`` and ``log_delta_mean_spread`` (1,), ``factor_sd`` (factor,).
-    mean_only : bool
-        Shift only: delta is one.
+    axes : ndarray, (feature, axis)
+        Orthogonal directions of unit length.
+    each : ndarray, (batch, axis, score)
+        What all other batches say of every batch: loadings of independent scores on the axes.
+    new : ndarray, (axis, score)
+        What all batches say of one more.
     """
-    n = np.broadcast_to(hats.n, hats.gamma.shape)
-    of_scales = _Batches.of(known["log_delta_mean_spread"], known["log_delta_sd"])
-    scales = _no_scales(n) if mean_only else _log_scales(hats.delta2, n, factors, of_scales)
-    spreads = np.concatenate([known["gamma_mean_spread"], known["factor_sd"]])
-    shifts = _shifts(hats.gamma, n, np.array([scans]), scales, factors, _Batches.of(spreads, known["gamma_sd"]))
-    return {
-        "gamma": shifts.effect[0],
-        "delta": np.exp(scales.effect[0]),
-        "gamma_mean": shifts.mean[0],
-        "gamma_sd": shifts.sd[0],
-        "log_delta_mean": scales.mean[0],
-        "log_delta_sd": scales.sd[0],
-    }
+
+    axes: np.ndarray
+    each: np.ndarray
+    new: np.ndarray
+
+    @property
+    def of_features(self) -> np.ndarray:
+        """Loadings of the features in every batch, (batch, feature, score)."""
+        return np.asarray(self.axes @ self.each)
 
 
-class _Batches(NamedTuple):
-    """What fitted batches say of one more: variances of scores (1 + factor,), and that beside them in a typical one."""
+class Batches(NamedTuple):
+    """What fitted batches say of one more: variances of means and scores, and that beside them in a typical one."""
 
     spread: np.ndarray
     sd2: float
 
     @classmethod
     def of(cls, spread: np.ndarray, sd: np.ndarray) -> Self:
+        """Return these from standard deviations of scores, and those beside them (batch,)."""
         return cls(
             np.maximum(spread, LEAST_SPREAD) ** 2, float(np.exp(2 * np.log(np.maximum(sd, LEAST_SPREAD)).mean()))
         )
 
 
-def _shifts(
-    gamma: np.ndarray,
-    n: np.ndarray,
-    scans: np.ndarray,
-    scales: Mixed,
-    factors: Loadings,
-    batches: _Batches | None = None,
-) -> Mixed:
-    delta = np.exp(scales.effect)
-    own = delta**2 * factors.of_own(n, scans)
-    noise = (delta / np.sqrt(np.maximum(scans, 1))[:, None])[..., None] * factors.loadings
-    return mixed(gamma, own, factors.loadings, noise, TYPICAL_SHIFTS, batches)
-
-
-def _log_scales(delta2: np.ndarray, n: np.ndarray, factors: Loadings, batches: _Batches | None = None) -> Mixed:
-    told = (n >= 2) & np.isfinite(delta2)
-    half = np.where(told, n - 1, 1) / 2
-    estimate = np.where(told, np.log(np.where(told, delta2, 1) * half) - digamma(half), 0.0) / 2
-    variance = polygamma(1, half) / 4
-    axes = factors.of_squares
-    own = np.where(told, variance * (1 - (axes**2).sum(axis=1)), np.inf)
-    noise = np.where(told, np.sqrt(variance), 0.0)[..., None] * axes
-    return mixed(estimate, own, np.zeros((len(axes), 0)), noise, TYPICAL_LOG_SCALES, batches)
-
-
 def mixed(
     estimate: np.ndarray,
     variance: np.ndarray,
-    site: np.ndarray,
     noise: np.ndarray,
+    site: np.ndarray,
     typical: float,
-    batches: _Batches | None = None,
+    batches: Batches | None = None,
+    known: bool = False,
 ) -> Mixed:
     """Estimate effects of batches on features.
 
@@ -193,19 +129,21 @@ def mixed(
         Unshrunken estimates; nothing is read where their variance is infinite.
     variance : ndarray, (batch, feature)
         Of their errors beside what the noise factors explain.
-    site : ndarray, (feature, factor)
-        Loadings of the effects.
     noise : ndarray, (batch, feature, score)
         Loadings of the errors.
+    site : ndarray, (feature, factor) or (batch, feature, factor)
+        Loadings of the effects.
     typical : float
         Expected beforehand of every variance across features or batches, with the weight of one of them.
     batches : optional
         What other batches say; by default these say it of each other.
+    known : bool
+        Whether the scores of `site` spread as the effects beside them do, rather than by spreads to be found.
     """
-    data = _Data.of(estimate, variance, site, noise)
-    seen = data.known.sum(axis=1)
-    told = seen > 0
-    spread, sd2 = np.full(data.count, typical), np.full(len(estimate), typical)
+    data = _Data.of(estimate, variance, noise, site)
+    told = data.known.any(axis=1)
+    learned = 1 if known else data.count
+    spread, sd2 = np.full(learned, typical), np.full(len(estimate), typical)
     if batches is not None:
         spread = batches.spread
     passes, moved = 0, np.inf
@@ -213,17 +151,44 @@ def mixed(
         passes += 1
         found = _expected(data, spread, sd2)
         # One more feature, and one more batch, as expected beforehand keep spreads off zero.
-        new_sd2 = (found.squares.sum(axis=1, where=data.known) + typical) / (seen + 1)
-        information = (found.share**2).sum(axis=1)
-        if batches is None:
-            new_sd2 = _drawn_together(new_sd2, information, (information * np.log(new_sd2)).sum() / information.sum())
-            new_spread = (found.scores2[told, : data.count].sum(axis=0) + typical) / (told.sum() + 1)
-        else:
-            new_sd2, new_spread = _drawn_together(new_sd2, information, np.log(batches.sd2)), spread
+        new_sd2 = (found.squares + typical) / (found.size + 1)
+        new_spread, middle = spread, None if batches is None else np.log(batches.sd2)
+        if middle is None:
+            middle = (found.information * np.log(new_sd2)).sum() / found.information.sum()
+            new_spread = (found.scores2[told, :learned].sum(axis=0) + typical) / (told.sum() + 1)
+        new_sd2 = _drawn_together(new_sd2, found.size, middle)
         moved = max(np.abs(np.log(new_sd2 / sd2)).max(), np.abs(np.log(new_spread / spread)).max())
         spread, sd2 = new_spread, new_sd2
-    found = _expected(data, spread, sd2)
-    return Mixed(found.effect, found.scores[:, 0], np.sqrt(sd2), np.sqrt(spread), passes)
+    return Mixed.of(data, _expected(data, spread, sd2), spread, sd2, passes)
+
+
+def learned_patterns(found: Mixed, site: np.ndarray) -> Patterns:
+    """Return how the effects of batches vary together, about their means and beside what each has of its own.
+
+    Parameters
+    ----------
+    found : Mixed
+        Effects of batches, given a first guess of their covariance.
+    site : ndarray, (feature, factor)
+        The loadings of that guess.
+    """
+    batches, away = len(found.effect), (found.effect - found.mean[:, None])[..., None]
+    columns = np.concatenate([away, found.of_effect @ np.linalg.cholesky(found.unsure)], axis=2)
+    squares = columns @ columns.swapaxes(1, 2)
+    guess = EXPECTED_BATCHES * (site * found.spread[1:] ** 2) @ site.T
+    total = squares.sum(axis=0) + guess
+    own = found.own + EXPECTED_BATCHES * np.exp(np.log(found.sd**2).mean()) / batches
+    values, vectors = np.linalg.eigh(total)
+    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+    axes = vectors[:, : int(np.searchsorted(np.cumsum(values), MOST_OF_COVARIANCE * values.sum())) + 1]
+    others = (own.sum() - own)[:, None, None]
+    return Patterns(axes, _root(axes.T @ (total - squares) @ axes / others), _root(axes.T @ total @ axes / own.sum()))
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """Return loadings (..., axis, score) of independent scores that have this covariance."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0))[..., None, :])
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,43 +205,54 @@ class _Data:
     count: int
 
     @classmethod
-    def of(cls, estimate: np.ndarray, variance: np.ndarray, site: np.ndarray, noise: np.ndarray) -> Self:
+    def of(cls, estimate: np.ndarray, variance: np.ndarray, noise: np.ndarray, site: np.ndarray) -> Self:
         known = np.isfinite(variance)
-        shared = np.concatenate([np.ones((len(site), 1)), site], axis=1)
-        design = np.concatenate([np.broadcast_to(shared, (len(estimate), *shared.shape)), noise], axis=2)
-        return cls(np.where(known, estimate, 0.0), variance, known, design, shared.shape[1])
+        of_effects = np.broadcast_to(site, (*estimate.shape, site.shape[-1]))
+        design = np.concatenate([np.ones((*estimate.shape, 1)), of_effects, noise], axis=2)
+        return cls(np.where(known, estimate, 0.0), variance, known, design, 1 + site.shape[-1])
 
 
 class _Expected(NamedTuple):
-    """Given the spreads: scores (batch, score) and their squares; effects and squares of what is beside the scores.
+    """Given the spreads: scores (batch, score), their squares and covariance; effects (batch, feature).
 
-    `share` is how far the data, rather than the spread, say what is beside the scores.
+    `share` is how far the data, rather than the spread, say what of an effect is beside the scores. `squares` sums the
+    squares of what has the spread of the batch, `size` says how many these are, and `information` how many are known.
     """
 
     scores: np.ndarray
     scores2: np.ndarray
+    covariance: np.ndarray
     effect: np.ndarray
-    squares: np.ndarray
     share: np.ndarray
+    squares: np.ndarray
+    size: np.ndarray
+    information: np.ndarray
 
 
-def _drawn_together(sd2: np.ndarray, information: np.ndarray, middle: float) -> np.ndarray:
-    """Return the batches' variances (batch,), those that little is known of drawn to the middle of their logarithms."""
-    return np.asarray(np.exp((information * np.log(sd2) + ALIKE * middle) / (information + ALIKE)))
+def _drawn_together(sd2: np.ndarray, count: np.ndarray, middle: float) -> np.ndarray:
+    """Return the batches' variances (batch,), each of so many squares, drawn to the middle of their logarithms."""
+    return np.asarray(np.exp((count * np.log(sd2) + ALIKE * middle) / (count + ALIKE)))
 
 
 def _expected(data: _Data, spread: np.ndarray, sd2: np.ndarray) -> _Expected:
+    """Return what is expected given the spreads of the first scores; the effects' others spread as the batch does."""
     weight = 1 / (sd2[:, None] + data.variance)
     weighted = data.design * weight[..., None]
     precision = weighted.swapaxes(1, 2) @ data.design
-    diagonal = np.arange(data.design.shape[2])
-    precision[:, diagonal, diagonal] += np.concatenate([1 / spread, np.ones(len(diagonal) - len(spread))])
+    diagonal, patterns = np.arange(data.design.shape[2]), slice(len(spread), data.count)
+    prior = np.ones((len(sd2), len(diagonal)))
+    prior[:, : len(spread)], prior[:, patterns] = spread, sd2[:, None]
+    precision[:, diagonal, diagonal] += 1 / prior
     covariance = np.linalg.inv(precision)
     scores = (covariance @ (weighted.swapaxes(1, 2) @ data.estimate[..., None]))[..., 0]
     rest = data.estimate - (data.design @ scores[..., None])[..., 0]
     unsure = ((data.design @ covariance) * data.design).sum(axis=2)
     share = sd2[:, None] * weight
-    squares = share**2 * (rest**2 + unsure) + sd2[:, None] * (1 - share)
+    own = share**2 * (rest**2 + unsure) + sd2[:, None] * (1 - share)
     along = (data.design[:, :, : data.count] @ scores[:, : data.count, None])[..., 0]
     second = scores**2 + covariance[:, diagonal, diagonal]
-    return _Expected(scores, second, along + share * rest, squares, share)
+    squares = own.sum(axis=1, where=data.known) + second[:, patterns].sum(axis=1)
+    size = data.known.sum(axis=1) + (data.count - len(spread))
+    known = 1 - covariance[:, diagonal, diagonal][:, patterns] / sd2[:, None]
+    information = (share**2).sum(axis=1) + (known**2).sum(axis=1)
+    return _Expected(scores, second, covariance, along + share * rest, share, squares, size, information)

@@ -9,15 +9,19 @@ from bayescombat.additive import Additive
 from bayescombat.columns import names_index
 from bayescombat.empirical import Estimates
 from bayescombat.errors import DataError, listing
-from bayescombat.factors import Loadings, factors_of
+from bayescombat.factors import factors_of
 from bayescombat.identification import estimable
 from bayescombat.intercepts import nested_information
 from bayescombat.moments import Moments, Subjects, as_moments
+from bayescombat.repeated import fixed_effects
+from bayescombat.shared import Sharing, sharing_of
 from bayescombat.study import Study
 
 __all__ = ["HYPERPARAMETERS", "POPULATION", "estimated", "identify", "labelled"]
 
 HYPERPARAMETERS = ("gamma_mean", "gamma_sd", "log_delta_mean", "log_delta_sd")
+# Numbers in an array of some draws, few enough for the processor's cache.
+AT_ONCE = 2**17
 POPULATION = (
     "gamma_mean_spread",
     "gamma_sd_log_typical",
@@ -30,9 +34,8 @@ POPULATION = (
 OPTIONAL = (
     "gamma_typical",
     "delta_typical",
-    "batch_factor",
+    "batch_pattern",
     "noise_factor",
-    "factor_sd",
     "subject_sd",
     "smooth_sd",
     "smooth_sd_log_typical",
@@ -48,7 +51,6 @@ DIMS = {
     "gamma_typical": ("batch_variable", "feature"),
     "delta_typical": ("batch_variable", "feature"),
     **dict.fromkeys(POPULATION, ("batch_variable",)),
-    "factor_sd": ("factor",),
     "subject_sd": ("feature",),
     "gamma_unshrunken": ("batch", "feature"),
     "smooth_sd": ("feature", "smooth"),
@@ -73,7 +75,6 @@ ATTRS = {
     "log_delta_mean_spread": ("log sigma", "spread of log_delta_mean across batches"),
     "log_delta_sd_log_typical": ("log log sigma", "logarithm of log_delta_sd in a typical batch"),
     "log_delta_sd_spread": ("1", "spread of the logarithm of log_delta_sd across batches"),
-    "factor_sd": ("sigma", "spread of the batches along a factor that features share"),
     "subject_sd": ("feature units", "standard deviation of the subjects' intercepts"),
     "gamma_unshrunken": ("feature units", "shift of the batch before shrinkage, which intercepts are predicted from"),
     "smooth_sd": ("feature units", "expected bend of the curve: root mean square about its straight line"),
@@ -136,15 +137,24 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     """
     moments = estimable(as_moments(data, cross="noise_factor" in draws))
     draws = _ordered(draws, moments)
-    factors = factors_of(moments, draws.sizes["factor"]) if "noise_factor" in draws else None
-    parts = []
+    sharing = None
+    if "noise_factor" in draws:
+        sharing = sharing_of(moments, fixed_effects(moments), factors_of(moments, draws.sizes["factor"]))
+    stacked: dict[str, np.ndarray] = {}
     streams = np.random.SeedSequence(seed).spawn(draws.sizes["chain"])
+    step = max(1, AT_ONCE // moments.mean_y.size)
     for chain, stream in enumerate(streams):
-        raw = _gathered(draws.isel(chain=chain), moments)
-        if "gamma" not in raw:
-            raw["gamma"] = _conditional_shifts(raw, moments, factors, np.random.default_rng(stream))
-        parts.append(_constrained(raw, moments))
-    stacked = {name: np.stack([part[name] for part in parts]) for name in DIMS if name in parts[0]}
+        rng = np.random.default_rng(stream)
+        for first in range(0, draws.sizes["draw"], step):
+            some = slice(first, first + step)
+            raw = _gathered(draws.isel(chain=chain, draw=some), moments)
+            if "gamma" not in raw:
+                raw["gamma"] = _conditional_shifts(raw, moments, sharing, rng)
+            found = _constrained(raw, moments)
+            for name in (name for name in DIMS if name in found):
+                if name not in stacked:
+                    stacked[name] = np.empty((draws.sizes["chain"], draws.sizes["draw"], *found[name].shape[1:]))
+                stacked[name][chain, some] = found[name]
     leading = {"chain": draws["chain"].values, "draw": draws["draw"].values}
     return labelled(stacked, moments, leading)
 
@@ -212,7 +222,7 @@ def estimated(estimates: Estimates, moments: Moments) -> xr.Dataset:
 
 
 def _conditional_shifts(
-    raw: Mapping[str, np.ndarray], moments: Moments, factors: Loadings | None, rng: np.random.Generator
+    raw: Mapping[str, np.ndarray], moments: Moments, sharing: Sharing | None, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw gamma (draw, batch, feature) given everything else, which includes the shifts of later variables."""
     additive = Additive(moments.positions, moments.n)
@@ -228,10 +238,10 @@ def _conditional_shifts(
         delta = delta[:, additive.positions].prod(axis=2)
     sigma = raw["sigma"][:, None, :]
     information, expected = moments.n, raw["gamma_mean"][:, first, None]
-    if factors is not None:
-        observed -= sigma * delta * (raw["noise_factor"] @ factors.loadings.T)
-        expected = expected + raw["batch_factor"] @ factors.loadings.T
-        information = 1 / factors.of_own(moments.n, moments.scans)
+    if sharing is not None:
+        observed -= sigma * delta * (raw["noise_factor"] @ sharing.factors.loadings.T)
+        expected = expected + raw["batch_pattern"] @ sharing.patterns.axes.T
+        information = 1 / sharing.factors.of_own(moments.n, moments.scans)
     precision = information / (sigma * delta) ** 2
     weighted = precision * observed
     if moments.subjects is not None:

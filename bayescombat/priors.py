@@ -37,9 +37,6 @@ class Priors:
         How much a batch's log scales differ between features, in the typical batch; median in log units.
     log_delta_sd_spread_median, log_delta_sd_spread_log_sd : float
         How much the logarithm of that spread differs between batches; median in log units.
-    factor_sd_median, factor_sd_log_sd : float
-        How much batches differ along a factor that the features share; median in units of sigma of a feature that is
-        all factor.
     subject_sd_median, subject_sd_log_sd : float
         How much the intercepts of subjects spread, in the typical feature; median in units of sigma.
     subject_sd_spread_median, subject_sd_spread_log_sd : float
@@ -77,8 +74,6 @@ class Priors:
     log_delta_sd_log_sd: float = 0.7
     log_delta_sd_spread_median: float = 0.3
     log_delta_sd_spread_log_sd: float = 0.5
-    factor_sd_median: float = 0.3
-    factor_sd_log_sd: float = 1.0
     subject_sd_median: float = 1.0
     subject_sd_log_sd: float = 1.0
     subject_sd_spread_median: float = 0.4

@@ -1,18 +1,23 @@
-"""pm.Model -> draws, by NUTS on nutpie."""
+"""A model, or what stands for it -> draws, by NUTS on nutpie."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import nutpie
-import pymc as pm
+import pandas as pd
 import xarray as xr
+from nutpie.compile_pymc import CompiledPyMCModel
 from threadpoolctl import threadpool_limits
 
+from bayescombat.fused import Packed, density, expansion, sources
 from bayescombat.settings import FEWEST_DRAWS, Settings
 
-__all__ = ["reported", "sample"]
+if TYPE_CHECKING:
+    import pymc as pm
+
+__all__ = ["density_of", "drawn", "reported", "sample"]
 
 STATISTICS = (
     "diverging",
@@ -26,13 +31,13 @@ STATISTICS = (
 )
 
 
-def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
-    """Sample a model of `build_model` from its own starting values.
+def sample(model: "pm.Model | Packed", settings: Settings) -> xr.DataTree:
+    """Sample a model of `build_model`, or what is packed in its stead, from its own starting values.
 
     Parameters
     ----------
-    model : pymc.Model
-        As built.
+    model : pymc.Model or Packed
+        As built or packed.
     settings : Settings
         Resolved.
 
@@ -47,12 +52,48 @@ def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
     KeyboardInterrupt
         If interrupted before there was anything to keep.
     """
-    compiled = nutpie.compile_pymc_model(
+    return _labelled(drawn(density_of(model), settings), model.coords)
+
+
+def density_of(model: "pm.Model | Packed") -> Any:
+    """Return the compiled log-density of a model, with its starting values and what is reported of a position."""
+    if isinstance(model, Packed):
+        return _of_packed(model)
+    return nutpie.compile_pymc_model(
         model,
         default_initialization_strategy="support_point",
         jitter_rvs=set(),
         var_names=reported(model),
     )
+
+
+def _of_packed(packed: Packed) -> Any:
+    """Return what nutpie makes of a PyMC model, made of a study's numbers and the density that serves all studies."""
+    coords = {dim: pd.Index(labels) for dim, labels in packed.coords.items()}
+    names = list(packed.reported)
+    shapes = [tuple(len(coords[dim]) for dim in dims) for dims in packed.reported.values()]
+    ends = np.cumsum([np.prod(shape, dtype=int) for shape in shapes])
+    places = [slice(end - np.prod(shape, dtype=int), end) for end, shape in zip(ends, shapes, strict=True)]
+    return CompiledPyMCModel(
+        dims=packed.reported,
+        compiled_logp_func=density(sources()),
+        compiled_expand_func=expansion(sources()),
+        initial_point_func=lambda seed: packed.start,
+        shared_data={},
+        shared_var_keys={},
+        user_data=packed.data,
+        n_expanded=int(ends[-1]),
+        shape_info=(names, places, shapes),
+        logp_func=None,
+        expand_func=None,
+        _n_dim=len(packed.start),
+        _shapes=dict(zip(names, shapes, strict=True)),
+        _coords=coords | {"unconstrained_parameter": pd.RangeIndex(len(packed.start))},
+    )
+
+
+def drawn(compiled: Any, settings: Settings) -> xr.DataTree:
+    """Return whole chains and draws of a compiled log-density."""
     # One thread per chain: matrix products of many threads each would only compete.
     with threadpool_limits(1):
         sampler = nutpie.sample(
@@ -77,12 +118,12 @@ def sample(model: pm.Model, settings: Settings) -> xr.DataTree:
         except BaseException:
             sampler.cancel()
             raise
-    return _labelled(_complete(tree), model)
+    return _complete(tree)
 
 
-def reported(model: pm.Model) -> list[str]:
+def reported(model: "pm.Model") -> list[str]:
     """Return the names of what a fit keeps: deterministic variables, shifts, and what batches are drawn from."""
-    kept = ("gamma", "factor_sd", "smooth_sd_log_typical", "smooth_sd_spread")
+    kept = ("gamma", "smooth_sd_log_typical", "smooth_sd_spread")
     declared = [rv.name for rv in model.free_RVs if rv.ndim == 0 or rv.name in kept]
     return [variable.name for variable in model.deterministics] + declared
 
@@ -107,12 +148,12 @@ def _complete(tree: xr.DataTree) -> xr.DataTree:
     return xr.DataTree.from_dict({"posterior": posterior, "sample_stats": stats})
 
 
-def _labelled(tree: xr.DataTree, model: pm.Model) -> xr.DataTree:
+def _labelled(tree: xr.DataTree, coords_of_model: Mapping[str, Any]) -> xr.DataTree:
     """Return the tree with exactly the model's coordinates on the parameters."""
     posterior = tree["posterior"].to_dataset()
     coords: dict[str, Any] = {
         name: list(values)
-        for name, values in model.coords.items()
+        for name, values in coords_of_model.items()
         if name in posterior.dims and isinstance(values, Sequence)
     }
     tree["posterior"] = xr.DataTree(posterior.assign_coords(coords))

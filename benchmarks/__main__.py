@@ -13,6 +13,7 @@ NAMES = (
     "parity",
     "speed",
     "voxels",
+    "startup",
     "mixing",
     "coverage",
     "crossed",

@@ -12,7 +12,7 @@ from bayescombat.adoption import Evidence, Population, Shared, from_data
 from bayescombat.errors import BayesCombatError, DataError
 from bayescombat.factors import factors_of
 from bayescombat.identification import estimable
-from bayescombat.mixed import mixed
+from bayescombat.mixed import Mixed, learned_patterns, mixed
 from bayescombat.moments import Moments
 
 SCANS = (40, 35, 30, 25, 20, 15, 10, 3)
@@ -148,9 +148,47 @@ def test_spreads_are_found_where_they_are_known() -> None:
     effect = rng.normal(0, 0.5, (400, 1)) + 0.8 * rng.normal(size=(400, 1)) @ site.T + rng.normal(0, 0.3, (400, 60))
     noise = np.broadcast_to(0.4 * np.ones((60, 1)), (400, 60, 1))
     estimate = effect + (noise @ rng.normal(size=(400, 1, 1)))[..., 0] + rng.normal(0, 0.2, effect.shape)
-    found = mixed(estimate, np.full(effect.shape, 0.04), site, noise, typical=0.1)
+    found = mixed(estimate, np.full(effect.shape, 0.04), noise, site, typical=0.1)
     np.testing.assert_allclose(found.sd.mean(), 0.3, atol=0.02)
     np.testing.assert_allclose(found.spread[1], 0.8, atol=0.08)
+
+
+def test_patterns_are_found_where_batches_have_them() -> None:
+    """Effects vary along one direction that is not among the loadings of the first guess."""
+    rng = np.random.default_rng(6)
+    direction, guess = rng.normal(size=(2, 30))
+    direction /= np.linalg.norm(direction)
+    effect = 3 * rng.normal(size=(60, 1)) * direction + rng.normal(0, 0.3, (60, 30))
+    errors = np.full(effect.shape, 0.01), np.zeros((*effect.shape, 0))
+    first = mixed(effect + rng.normal(0, 0.1, effect.shape), *errors, guess[:, None], typical=0.1)
+    patterns = learned_patterns(first, guess[:, None])
+    covariance = patterns.of_features[0] @ patterns.of_features[0].swapaxes(0, 1)
+    found = np.linalg.eigh(covariance)[1][:, -1]
+    centred = direction - direction.mean()
+    assert abs(found @ centred) / np.linalg.norm(centred) > 0.98
+
+
+def test_a_batch_has_no_say_in_its_own_pattern() -> None:
+    rng = np.random.default_rng(7)
+    estimate, site = rng.normal(size=(5, 12)), rng.normal(size=(12, 1))
+    changed = estimate.copy()
+    changed[2] *= -1
+    errors = np.full(estimate.shape, 0.1), np.zeros((5, 12, 0))
+    # With one spread for all, a change of sign changes nothing but the batch itself.
+    one, other = (learned_patterns(mixed(values, *errors, site, typical=0.1), site) for values in (estimate, changed))
+    own = [patterns.of_features @ patterns.of_features.swapaxes(1, 2) for patterns in (one, other)]
+    np.testing.assert_allclose(own[0], own[1], atol=1e-10)
+    far = learned_patterns(replace_effect(mixed(estimate, *errors, site, typical=0.1), 2), site)
+    rebuilt = far.of_features @ far.of_features.swapaxes(1, 2)
+    assert np.abs(rebuilt[2] - own[0][2]).max() < 0.02 * np.abs(own[0][2]).max()
+    assert np.abs(rebuilt[1] - own[0][1]).max() > 0.2 * np.abs(own[0][1]).max()
+
+
+def replace_effect(found: Mixed, batch: int) -> Mixed:
+    """Return what was found, with three times the effects of one batch."""
+    effect = found.effect.copy()
+    effect[batch] = found.mean[batch] + 3 * (effect[batch] - found.mean[batch])
+    return replace(found, effect=effect)
 
 
 def test_shared_factors_bring_small_sites_closer_to_the_truth() -> None:
@@ -204,11 +242,11 @@ def test_auto_without_factors_is_the_fit_of_independent_features() -> None:
 # ---------------------------------------------------------------- full Bayes
 
 
-def test_a_fit_with_shared_factors_holds_loadings_and_their_spreads(sampled: bc.Fit, tmp_path: Path) -> None:
+def test_a_fit_with_shared_factors_holds_loadings_and_patterns(sampled: bc.Fit, tmp_path: Path) -> None:
     sampled.save(tmp_path / "fit.nc")
     again = bc.load(tmp_path / "fit.nc")
     assert again.loadings.shape == (24, 2)
-    assert again.parameters["factor_sd"].dims == ("chain", "draw", "factor")
+    assert (again.patterns == sampled.patterns).all() and again.patterns.shape[0] == 24
     assert (again.harmonized["mean"].values == sampled.harmonized["mean"].values).all()
 
 
@@ -281,17 +319,17 @@ def test_adopting_under_a_reference_is_adopting_and_measuring_from_it(
 def test_scores_of_an_adopted_batch_have_their_exact_posterior() -> None:
     """With scales and spreads known all is normal: gamma is a regression on the mean residuals."""
     rng, draws, features, scans = np.random.default_rng(0), 6000, 12, 4
-    loadings, spread = 0.6 * rng.uniform(-1, 1, (features, 2)), np.array([0.8, 0.5])
+    loadings, patterns = 0.6 * rng.uniform(-1, 1, (features, 2)), 2 * rng.uniform(-1, 1, (features, 3))
     tiny = np.full(draws, 1e-3)
     population = Population(tiny * 500, np.full(draws, np.log(0.3)), tiny, tiny, np.log(tiny), tiny, 8)
     mean = rng.normal(size=features)
     own = 1 / scans - (loadings**2).sum(axis=1) / scans
-    shared = Shared(loadings, np.tile(spread, (draws, 1)), scans)
+    shared = Shared(patterns, loadings, scans)
     squares = np.full((draws, features), scans - 1.0)
     evidence = Evidence(np.full((1, features), scans), 1 / own[None], np.tile(mean, (draws, 1)), squares, shared)
     found = from_data(population, evidence, rng)
     general = (0.5 * np.sqrt(1 + 1 / 8)) ** 2
-    effect = general + loadings * spread**2 @ loadings.T + 0.3**2 * np.eye(features)
+    effect = general + 0.3**2 * (patterns @ patterns.T + np.eye(features))
     total = effect + loadings @ loadings.T / scans + np.diag(own)
     expected = effect @ np.linalg.solve(total, mean)
     covariance = effect - effect @ np.linalg.solve(total, effect)

@@ -17,6 +17,8 @@ import bayescombat as bc
 from bayescombat.factors import factors_of
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments
+from bayescombat.repeated import fixed_effects
+from bayescombat.shared import sharing_of
 from bayescombat.standard import standardise, starting_point
 
 # Interpreted graphs as they are: compiling or rewriting them would take longer than evaluating them.
@@ -160,6 +162,7 @@ def test_forms_with_shared_factors_are_one_posterior(holes: bool) -> None:
     integrated, joint = bc.build_model(study, **options), bc.build_model(study, cell_means="explicit", **options)
     moments = estimable(Moments.from_study(study, cross=True))
     factors = factors_of(moments, 2)
+    axes = sharing_of(moments, fixed_effects(moments), factors).patterns.axes
     gamma, scale = pt.matrix("gamma"), integrated["sigma"] * integrated["delta"]
     observed = moments.mean_y - integrated["alpha"]
     observed -= ((moments.mean_x - moments.center) * integrated["beta"]).sum(axis=-1)
@@ -167,7 +170,7 @@ def test_forms_with_shared_factors_are_one_posterior(holes: bool) -> None:
     known = np.broadcast_to(moments.n > 0, moments.syy.shape)
     own = np.where(known, 1 / np.maximum(moments.n, 1) - factors.common / moments.scans[:, None], 1)
     information = known / (own * scale**2)
-    prior_mean = integrated["gamma_mean"][:, None] + pt.dot(integrated["batch_factor"], factors.loadings.T)
+    prior_mean = integrated["gamma_mean"][:, None] + pt.dot(integrated["batch_pattern"], axes.T)
     prior_mean = integrated["sigma"] * prior_mean
     prior_variance = (integrated["sigma"] * integrated["gamma_sd"][:, None]) ** 2
     precision = information + 1 / prior_variance
@@ -179,19 +182,29 @@ def test_forms_with_shared_factors_are_one_posterior(holes: bool) -> None:
     )
 
 
-def test_prior_draws_of_shared_factors_have_the_documented_distribution() -> None:
-    model = bc.build_model(small_study((12, 7, 5, 3), features=6), shared_factors=2)
-    names = ["factor_sd", "batch_factor", "noise_factor", "delta", "log_delta_mean", "log_delta_sd"]
-    drawn = pm.draw([model[name] for name in names], draws=3000, random_seed=1, mode=INTERPRETED)
+def test_prior_draws_of_what_features_share_have_the_documented_distribution() -> None:
+    study = small_study((12, 7, 5, 3), features=6)
+    model, moments = bc.build_model(study, shared_factors=2), estimable(Moments.from_study(study, cross=True))
+    patterns = sharing_of(moments, fixed_effects(moments), factors_of(moments, 2)).patterns
+    names = ["gamma_sd", "gamma_mean", "batch_pattern", "noise_factor", "delta", "log_delta_mean", "log_delta_sd"]
+    drawn = pm.draw([model[name] for name in names], draws=4000, random_seed=1, mode=INTERPRETED)
     value = dict(zip(names, drawn, strict=True))
-    # Scores of four batches, less their average.
-    batch = value["batch_factor"] / value["factor_sd"][:, None, :] / np.sqrt(1 - 1 / 4)
     noise = value["noise_factor"] * np.sqrt([12, 7, 5, 3])[:, None]
     log_delta = (np.log(value["delta"]) - value["log_delta_mean"][..., None]) / value["log_delta_sd"][..., None]
-    for z_score in (batch, noise, log_delta):
+    for z_score in (noise, log_delta):
         assert abs(z_score.mean()) < 0.05
         assert abs(z_score.std() - 1) < 0.03
-    assert abs((batch * noise).mean()) < 0.05
+    # Each batch's shifts along the patterns less the average of the four, in units of the typical spread of a draw.
+    unit = np.exp(np.log(value["gamma_sd"]).mean(axis=1))
+    shift, spread = value["batch_pattern"] / unit[:, None, None], (value["gamma_sd"] / unit[:, None]) ** 2
+    own = patterns.each @ patterns.each.swapaxes(1, 2)
+    share = (np.eye(4) - 1 / 4) ** 2
+    for i in range(4):
+        expected = np.einsum("j,dj,jab->ab", share[i], spread, own) / len(spread)
+        size = np.trace(expected)
+        assert np.abs(shift[:, i].T @ shift[:, i] / len(shift) - expected).max() < 0.08 * size
+        assert abs((shift[:, i] * noise[:, i, :1]).mean()) < 0.05 * np.sqrt(size)
+        assert abs((shift[:, i] * value["gamma_mean"][:, [i]]).mean()) < 0.05 * np.sqrt(size)
 
 
 def test_prior_draws_of_smooths_have_the_documented_distribution() -> None:

@@ -352,7 +352,7 @@ def test_shared_factors_go_with_smooths() -> None:
     assert fit.loadings.shape == (9, 1) and np.isfinite(fit.harmonized["mean"]).all()
     assert "lower" in fit.effect("age")
     model = bc.build_model(Moments.from_study(study, cross=True), shared_factors=1)
-    assert {"factor_sd", "smooth_sd"} <= set(model.named_vars)
+    assert {"batch_pattern", "smooth_sd"} <= set(model.named_vars)
 
 
 def test_one_feature_with_a_smooth_by_nuts_does_not_diverge(fits_of_one: dict[str, bc.Fit]) -> None:

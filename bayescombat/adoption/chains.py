@@ -42,9 +42,9 @@ class _Fit(NamedTuple):
 
 
 class _Chains(NamedTuple):
-    """Where the chains are: (draw, feature), (draw, 1), (draw, 3) as in the priors, and (draw, factor).
+    """Where the chains are: (draw, feature), (draw, 1), (draw, 3) as in the priors, and (draw, score).
 
-    `scores` are the sums that the mean residuals know: of a batch's score, and of its scans' mean noise along a factor.
+    `scores` are those of the patterns, and then those of the factors of the scans' mean noise.
     """
 
     log_delta: np.ndarray
@@ -87,10 +87,7 @@ def _part(evidence: Evidence, rows: slice) -> Evidence:
     count, precision, mean, squares = (
         getattr(evidence, name)[rows] for name in ("count", "precision", "mean", "squares")
     )
-    shared = evidence.shared
-    return Evidence(
-        count, precision, mean, squares, None if shared is None else replace(shared, spread=shared.spread[rows])
-    )
+    return Evidence(count, precision, mean, squares, evidence.shared)
 
 
 def _readable(evidence: Evidence) -> Evidence:
@@ -110,7 +107,7 @@ def _ended(priors: Priors, evidence: Evidence, rng: np.random.Generator) -> tupl
     means = Normal(chains.gamma_mean, np.exp(chains.shared[:, :1]))
     gamma = _means(chains.log_delta, _beside(evidence, chains.scores), means).drawn(rng)
     if evidence.shared is not None:
-        gamma += _of_batch(chains, evidence.shared).drawn(rng) @ evidence.shared.loadings.T
+        gamma += _of_patterns(chains, evidence.shared) @ evidence.shared.patterns.T
     return gamma, chains.log_delta, chains.gamma_mean, chains.shared
 
 
@@ -123,7 +120,7 @@ def _start(prior: Normal, evidence: Evidence, rng: np.random.Generator) -> _Chai
     between = np.exp(-2 * shared[:, 2:])
     shared[:, 1] = (information * estimate).sum(axis=1) / (information.sum(axis=1) + 1 / prior.sd[:, 1] ** 2)
     log_delta = (information * estimate + between * shared[:, 1:2]) / (information + between)
-    count = 0 if evidence.shared is None else evidence.shared.loadings.shape[1]
+    count = 0 if evidence.shared is None else _design(evidence.shared).shape[1]
     return _Chains(log_delta, np.zeros_like(between), shared, np.zeros((len(shared), count)))
 
 
@@ -154,9 +151,15 @@ def _swept(chains: _Chains, priors: Priors, evidence: Evidence, moves: _Moves) -
 def _scored(
     known: np.ndarray, chains: _Chains, gamma_mean: Normal, evidence: Evidence, shared: Shared, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw gamma_mean (draw, 1) and the scores (draw, factor) together, given the precisions of the mean residuals."""
-    design = np.column_stack([np.ones(len(shared.loadings)), shared.loadings])
-    variance = np.concatenate([gamma_mean.sd**2, shared.spread**2 + _of_noise(chains, shared)], axis=1)
+    """Draw gamma_mean (draw, 1) and the scores (draw, score) together, given the precisions of the mean residuals."""
+    design = np.column_stack([np.ones(len(shared.loadings)), _design(shared)])
+    gamma_sd, scale = np.exp(chains.shared[:, :1]), np.exp(chains.shared[:, 1:2])
+    counts = shared.patterns.shape[1], shared.loadings.shape[1]
+    # Of the scans' mean noise at the batch's level of scale.
+    variances = (
+        np.repeat(one, count, axis=1) for one, count in zip((gamma_sd**2, scale**2 / shared.scans), counts, strict=True)
+    )
+    variance = np.concatenate([gamma_mean.sd**2, *variances], axis=1)
     precision = np.einsum("dv,vp,vq->dpq", known, design, design, optimize=True)
     diagonal = np.einsum("dpp->dp", precision)
     diagonal += 1 / variance
@@ -166,22 +169,21 @@ def _scored(
     return drawn[:, :1], drawn[:, 1:]
 
 
+def _design(shared: Shared) -> np.ndarray:
+    """Return how features follow the scores, (feature, score)."""
+    return np.concatenate([shared.patterns, shared.loadings], axis=1)
+
+
 def _beside(evidence: Evidence, scores: np.ndarray) -> Evidence:
-    """Return the evidence without what scores (draw, factor) explain of the mean residuals."""
+    """Return the evidence without what scores (draw, score) explain of the mean residuals."""
     if evidence.shared is None:
         return evidence
-    return replace(evidence, mean=evidence.mean - scores @ evidence.shared.loadings.T)
+    return replace(evidence, mean=evidence.mean - scores @ _design(evidence.shared).T)
 
 
-def _of_noise(chains: _Chains, shared: Shared) -> np.ndarray:
-    """Return the variance of the scans' mean noise along a factor, at the batch's level of scale, (draw, 1)."""
-    return np.asarray(np.exp(2 * chains.shared[:, 1:2]) / shared.scans)
-
-
-def _of_batch(chains: _Chains, shared: Shared) -> Normal:
-    """Return what is the batch's own of the scores, (draw, factor)."""
-    share = shared.spread**2 / (shared.spread**2 + _of_noise(chains, shared))
-    return Normal(share * chains.scores, shared.spread * np.sqrt(1 - share))
+def _of_patterns(chains: _Chains, shared: Shared | None) -> np.ndarray:
+    """Return the scores of the patterns, (draw, pattern)."""
+    return chains.scores[:, : 0 if shared is None else shared.patterns.shape[1]]
 
 
 def _means(log_scale: np.ndarray, evidence: Evidence, prior: Normal) -> Normal:
@@ -237,18 +239,25 @@ def _moved_together(chains: _Chains, prior: Normal, evidence: Evidence, moves: _
     z_score = (chains.log_delta - chains.shared[:, 1:2]) / np.exp(chains.shared[:, 2:])
     # A single scan knows gamma_sd² + delta² alone, which is a ridge; with more scans delta is known by itself.
     log_bend = np.clip(4 * (evidence.count.mean(axis=1) - 1), 0, 20)
+    of_patterns = _of_patterns(chains, evidence.shared)
+    patterns, squares = of_patterns.shape[1], (of_patterns**2).sum(axis=1)
 
     def newton(position: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         shared, turn = _straight(position, log_bend)
         away = np.exp(shared[:, 2:]) * z_score
         fit = _fit(shared[:, 1:2] + away, evidence, Normal(chains.gamma_mean, np.exp(shared[:, :1])))
         slope, information = _by_shared(fit, away)
+        # Scores of patterns are evidence of gamma_sd in their turn.
+        surprise = np.minimum(squares * np.exp(-2 * shared[:, 0]), MOST_MISFIT)
+        slope[:, 0] += surprise - patterns
+        information[:, 0, 0] += surprise + patterns
         step = (shared - prior.mean) / prior.sd
         information[:, range(3), range(3)] += 1 / prior.sd**2
         information = turn.swapaxes(1, 2) @ information @ turn
         uphill = np.linalg.solve(information, turn.swapaxes(1, 2) @ (slope - step / prior.sd)[..., None])
         centre = position + moves.stride * uphill[..., 0] / np.maximum(np.abs(uphill).max(axis=1), 1)
         density = fit.log_likelihood.sum(axis=1) - (step**2).sum(axis=1) / 2
+        density -= patterns * shared[:, 0] + squares * np.exp(-2 * shared[:, 0]) / 2
         return density, centre, np.linalg.cholesky(information).swapaxes(1, 2)
 
     position = _bent(chains.shared, log_bend)

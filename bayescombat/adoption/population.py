@@ -35,19 +35,19 @@ class Population:
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """Factors that features share: the shifts have ``loadings @ g`` added, and so has the mean of the scans' noise.
+    """What features share: shifts have ``patterns @ g`` added, and the mean of the scans' noise ``loadings @ f``.
 
     Parameters
     ----------
+    patterns : ndarray, (feature, pattern)
+        In units of the spread of the batch's shifts beside them, which the scores g have.
     loadings : ndarray, (feature, factor)
-    spread : ndarray, (draw, factor)
-        Standard deviations of the scores g of a new batch.
     scans : int
         Of the new batch.
     """
 
+    patterns: np.ndarray
     loadings: np.ndarray
-    spread: np.ndarray
     scans: int
 
 
@@ -66,7 +66,7 @@ class Evidence:
     squares : ndarray, (draw, feature)
         Sum of the squared residuals about their mean.
     shared : Shared, optional
-        Where features share factors: `precision` is then that of what is beside them.
+        Where features share factors: `precision` is then that of what is beside their noise.
     """
 
     count: np.ndarray

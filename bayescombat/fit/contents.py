@@ -76,10 +76,18 @@ class Contents:
 
     @property
     def loadings(self) -> np.ndarray:
-        """Loadings of the modelled features on the factors that they share, (feature, factor)."""
+        """Loadings of the modelled features on the factors that their noise shares, (feature, factor)."""
+        return self._factors("loadings")
+
+    @property
+    def patterns(self) -> np.ndarray:
+        """Loadings of a new batch's shifts on the patterns of batches, in units of gamma_sd, (feature, pattern)."""
+        return self._factors("patterns")
+
+    def _factors(self, name: str) -> np.ndarray:
         if "factors" not in self.tree:
             return np.zeros((len(self.layout.features), 0))
-        return np.asarray(self.tree["factors"]["loadings"].values)
+        return np.asarray(self.tree["factors"][name].values)
 
     @property
     def asked(self) -> Asked:
@@ -126,7 +134,7 @@ class Contents:
     def _extensible(self) -> Extension:
         adopted, names = self._adopted, self.layout.levels.names
         fitted = {name: tuple(level for level in names[name] if [name, level] not in adopted) for name in names}
-        return Extension(self.parameters, self.layout, Levels(fitted), self._settings, self.loadings)
+        return Extension(self.parameters, self.layout, Levels(fitted), self._settings, self.loadings, self.patterns)
 
     @property
     def _joining(self) -> Joining | None:

@@ -14,9 +14,9 @@ from bayescombat.empirical import Hats, Shrinkage, shrunken
 from bayescombat.errors import DataError, FeatureWarning, UnseenBatchError, listing
 from bayescombat.factors import Loadings
 from bayescombat.fit.layout import Layout, stacked
-from bayescombat.mixed import shared_new_batch
 from bayescombat.moments import Moments
 from bayescombat.parameters import HYPERPARAMETERS, POPULATION
+from bayescombat.shared import shared_new_batch
 
 __all__ = ["Extension", "warn_of_constants"]
 
@@ -38,7 +38,9 @@ class Extension:
     settings : mapping
         Of the fit: the seed, or shrinkage, mean_only and compat.
     loadings : ndarray, (feature, factor)
-        Of the features on the factors that they share.
+        Of the features on the factors of their noise.
+    patterns : ndarray, (feature, pattern)
+        Of the features on the patterns that shifts of batches share.
     """
 
     parameters: xr.Dataset
@@ -46,6 +48,7 @@ class Extension:
     fitted: Levels
     settings: Mapping[str, Any]
     loadings: np.ndarray
+    patterns: np.ndarray
 
     def with_unseen(self, cells: Sequence[str]) -> "Extension":
         """Return this with every unknown level of the cells, drawn from the population.
@@ -138,9 +141,9 @@ class Extension:
     def _from_prior(self, variable: str, level: str) -> dict[str, np.ndarray]:
         population, rng = self._population(variable), self._rng(variable, level)
         batch = from_prior(population, self.parameters.sizes["feature"], rng)
-        if self.loadings.shape[1]:
-            spread = self._stacked("factor_sd") * np.sqrt(1 + 1 / population.batches)
-            along = (spread * rng.standard_normal(spread.shape)) @ self.loadings.T
+        if self.patterns.shape[1]:
+            scores = rng.standard_normal((len(batch.gamma_sd), self.patterns.shape[1]))
+            along = batch.gamma_sd[:, None] * (scores @ self._widened_patterns.T)
             batch = replace(batch, gamma=batch.gamma + along)
         # A spread that is itself log-normal leaves 1 / delta without a mean.
         typical = np.hypot(population.log_delta_mean_spread, np.exp(population.log_delta_sd_log_typical))
@@ -206,8 +209,12 @@ class Extension:
         own = Loadings(self.loadings).of_own(
             np.broadcast_to(moments.n[[row]], (1, len(self.loadings))), np.array([scans])
         )
-        spread = self._stacked("factor_sd") * np.sqrt(1 + 1 / len(self.fitted.labels))
-        return replace(evidence, precision=1 / own, shared=Shared(self.loadings, spread, scans))
+        return replace(evidence, precision=1 / own, shared=Shared(self._widened_patterns, self.loadings, scans))
+
+    @property
+    def _widened_patterns(self) -> np.ndarray:
+        """The patterns as they are about the average of the fitted batches, which is not that of all batches."""
+        return np.asarray(self.patterns * np.sqrt(1 + 1 / len(self.fitted.labels)))
 
     def _of_others(self, cell: str, variable: str, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return shift and scale, relative to typical ones, of a cell's levels of the other variables."""
@@ -247,10 +254,10 @@ class Extension:
             share = share / share.sum()
             shift = (share * fitted["gamma"].values / sigma).sum(axis=0)
             unit = np.sqrt((share * fitted["delta"].values ** 2).sum(axis=0))
-        names = ("gamma_sd", "log_delta_sd", "gamma_mean_spread", "log_delta_mean_spread", "factor_sd")
+        names = ("gamma_sd", "log_delta_sd", "gamma_mean_spread", "log_delta_mean_spread")
         known = {name: fitted[name].values for name in names}
         away = replace(hats, gamma=(hats.gamma - shift) / unit, delta2=hats.delta2 / unit**2)
-        found = shared_new_batch(away, scans, Loadings(self.loadings), known, mean_only)
+        found = shared_new_batch(away, scans, Loadings(self.loadings), self.patterns, known, mean_only)
         return found | {"gamma": sigma * (shift + unit * found["gamma"]), "delta": unit * found["delta"]}
 
     def _average(self, variable: str) -> dict[str, np.ndarray]:

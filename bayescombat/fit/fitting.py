@@ -87,10 +87,10 @@ def fit(
         a batch's shift is shrunken, in that its scale is measured by what intercepts leave of the degrees of freedom,
         and in that intercepts are predicted from the shrunken effects.
     shared_factors : int or "auto"
-        How many factors the features share, in the noise of a scan and in the effects of a batch; ``"auto"`` for as
-        many as parallel analysis finds. With none, the features of a scan are independent given its batch: then what
-        is said of averages over correlated features is too sure. For tables of some hundred features at most; moments
-        must have been made with `cross`.
+        How many factors the features share in the noise of a scan; batches then have patterns over the features too,
+        learned from each other. ``"auto"`` for as many as parallel analysis finds. With none, the features of a scan
+        are independent given its batch: then what is said of averages over correlated features is too sure. For
+        tables of some hundred features at most; moments must have been made with `cross`.
     factors : int or "auto"
         How many hidden factors of the residuals to *remove*, as ``remove`` of a study removes covariates; ``"auto"``
         for as many as parallel analysis finds. Not to be mixed up with `shared_factors`, which leave values where they
@@ -136,10 +136,13 @@ def fit(
     averages are weighted and variances divided as sva does once any cell is missing.
 
     With shared factors the noise of a scan is :math:`\varepsilon_j = L \eta_j + \text{rest}`, with loadings L of the
-    pooled correlation of residuals, plugged in, and :math:`\gamma_i / \sigma` has mean :math:`L g_i` beside that of the
-    batch, with :math:`g_{ik}` normal across batches. The batch's mean noise along the factors and :math:`g_i` are
-    sampled; that sums of squares of correlated features vary together is approximated to first order on the log scale.
-    By empirical Bayes effects are then found by generalised least squares for every batch, means and log scales alike,
+    pooled correlation of residuals, plugged in. Shifts of a batch vary together as well: :math:`\gamma_i / \sigma` is
+    normal about its mean with covariance :math:`\mathrm{gamma\_sd}_i^2 (I + P_i P_i')`, where the patterns
+    :math:`P_i` are learned from the effects of all *other* batches, drawn to the form of the noise,
+    :math:`L \,\mathrm{diag}\, L'`, as by an inverse-Wishart prior that weighs as much as twenty batches (Chen 1979,
+    doi:10.1111/j.2517-6161.1979.tb01078.x). By NUTS the scores of patterns and of the batch's mean noise are sampled;
+    that sums of squares of correlated features vary together is approximated to first order on the log scale.
+    By empirical Bayes effects are found by generalised least squares for every batch, means and log scales alike,
     and their spreads by expectation-maximisation. Factors are refused with several batch variables.
 
     Where the study names subjects, scan j has in addition the intercept :math:`\eta_{sv} \sim

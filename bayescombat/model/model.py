@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import pymc as pm
 
 from bayescombat.errors import DataError, check_choice
-from bayescombat.factors import Loadings, SharedFactors, shared_factors_of
+from bayescombat.factors import SharedFactors, shared_factors_of
 from bayescombat.identification import estimable
 from bayescombat.model.likelihoods import (
     declare_shifts,
@@ -30,6 +30,7 @@ from bayescombat.model.population import declare_population
 from bayescombat.model.smooths import with_smooths
 from bayescombat.moments import Moments, as_moments
 from bayescombat.priors import Priors
+from bayescombat.shared import Sharing, sharing_of
 from bayescombat.standard import standardise, starting_point
 from bayescombat.study import Study
 
@@ -123,8 +124,9 @@ def build_model(
     factors = shared_factors_of(moments, shared_factors)
     priors = priors or Priors()
     start = starting_point(standard, priors)
-    with pm.Model(coords=_coords(moments, factors)) as model:
-        population = declare_population(moments, priors, start, factors)
+    sharing = None if factors is None else sharing_of(moments, standard.fit, factors)
+    with pm.Model(coords=_coords(moments, sharing)) as model:
+        population = declare_population(moments, priors, start, sharing)
         if start.bends is not None:
             population = with_smooths(population, start.bends, priors, standard.scale)
         record_in_feature_units(population, standard)
@@ -149,7 +151,7 @@ def build_model(
     return model
 
 
-def _coords(moments: Moments, factors: Loadings | None) -> dict[str, Sequence[Any]]:
+def _coords(moments: Moments, sharing: Sharing | None) -> dict[str, Sequence[Any]]:
     levels = moments.levels
     coords: dict[str, Sequence[Any]] = {
         "feature": list(moments.features),
@@ -165,6 +167,8 @@ def _coords(moments: Moments, factors: Loadings | None) -> dict[str, Sequence[An
         coords |= {dim: list(names) for dim, names in levels.dims.items()}
     if moments.subjects is not None:
         coords["subject"] = list(moments.subjects.labels)
-    if factors is not None:
+    if sharing is not None:
+        factors = sharing.factors
         coords |= {"factor": range(factors.count), "axis": range(factors.of_squares.shape[1])}
+        coords |= {"pattern": range(sharing.of_shifts.shape[1]), "score": range(sharing.of_shifts.shape[2])}
     return coords

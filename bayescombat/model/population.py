@@ -1,16 +1,17 @@
 """The random part of the model: what features and batches are drawn from, on the standardised scale."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayescombat.factors import Loadings
+from bayescombat.model.sharing import Hyper, Shared, declare_shared
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
+from bayescombat.shared import Sharing
 from bayescombat.standard import Effects, Start
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
 ]
 
 OFF_MODE = 0.1
+# A low guess of a spread, over the guess.
+LOW = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,40 +55,6 @@ class Variable:
     log_scale: Any
 
 
-class _Hyper(NamedTuple):
-    """Of a batch variable's levels, (level,): mean and spread of the effects on their features."""
-
-    gamma_mean: Any
-    gamma_sd: Any
-    log_delta_mean: Any
-    log_delta_sd: Any
-
-
-@dataclass(frozen=True, eq=False)
-class Shared:
-    """What the features of a batch have in common beside its means.
-
-    Parameters
-    ----------
-    effect : (batch, feature)
-        Shift of the batch along the factors, in units of sigma.
-    noise : (batch, feature)
-        What the factors of the noise add to the batch's mean, in units of its scale.
-    own : ndarray, (batch, feature)
-        Variance of the batch's mean beside the factors, in units of its squared scale.
-    squares : (batch, feature)
-        What the factors of the noise add to the logarithm of the batch's residual standard deviation.
-    weight : ndarray, (feature,)
-        How many times the degrees of freedom there are, given that.
-    """
-
-    effect: Any
-    noise: Any
-    own: np.ndarray
-    squares: Any
-    weight: np.ndarray
-
-
 @dataclass(frozen=True, eq=False)
 class Population:
     """The random part that every likelihood builds on, on the standardised scale.
@@ -111,12 +80,12 @@ class Population:
     subject_sd: Any
 
 
-def declare_population(moments: Moments, priors: Priors, start: Start, factors: Loadings | None) -> Population:
+def declare_population(moments: Moments, priors: Priors, start: Start, sharing: Sharing | None) -> Population:
     """Declare the priors and return the random part."""
     suffixes = moments.levels.suffixes
-    hypers = [_hyper(suffix, priors, start, k, factors) for k, suffix in enumerate(suffixes)]
-    shared = None if factors is None else _shared(moments, priors, factors, hypers[0])
-    # What all batches have in common along the factors is part of alpha and sigma, as the data know them.
+    hypers = [_hyper(suffix, priors, start, k, sharing) for k, suffix in enumerate(suffixes)]
+    shared = None if sharing is None else declare_shared(moments, sharing, hypers[0])
+    # What all batches have in common of what features share is part of alpha and sigma, as the data know them.
     share = (moments.scans / moments.scans.sum())[:, None]
     scale = 0.0 if shared is None else (share * shared.squares).sum(axis=0)
     log_sigma = _beside("log_sigma_standard", scale, priors.log_sigma_sd, start.log_sigma)
@@ -149,50 +118,22 @@ def expected_shifts(population: Population) -> Any:
     return mean if population.shared is None else mean + population.shared.effect
 
 
-def _hyper(suffix: str, priors: Priors, start: Start, k: int, factors: Loadings | None) -> _Hyper:
+def _hyper(suffix: str, priors: Priors, start: Start, k: int, sharing: Sharing | None) -> Hyper:
     """Declare what the effects of a batch variable's levels are drawn from."""
-    dim = f"batch{suffix}"
-    means, squares = (1.0, 1.0) if factors is None else (factors.beside_mean, factors.beside_squares)
-    gamma = _batch_priors("gamma", suffix, dim, priors, start.gamma[k], means)
-    return _Hyper(*gamma, *_batch_priors("log_delta", suffix, dim, priors, start.log_delta[k], squares))
+    shifts, scales, dim = start.gamma[k], start.log_delta[k], f"batch{suffix}"
+    of_shifts, of_scales = (_known(effects) for effects in (shifts, scales))
+    if sharing is not None:
+        mean = sharing.mean - sharing.mean.mean()
+        shifts = replace(shifts, noise=sharing.own, mean=mean, sd=sharing.sd, sd_low=sharing.sd * LOW)
+        of_shifts, of_scales = sharing.information, _known(scales, sharing.factors.beside_squares)
+    gamma = _batch_priors("gamma", suffix, dim, priors, shifts, of_shifts)
+    return Hyper(*gamma, *_batch_priors("log_delta", suffix, dim, priors, scales, of_scales))
 
 
-def _shared(moments: Moments, priors: Priors, factors: Loadings, hyper: _Hyper) -> Shared:
-    """Declare the scores of the factors: of the batch effects, and of the mean noise of the batch's scans.
-
-    The data know the sum of the two scores, and of that part of the batch's mean shift which looks like factors. It is
-    sampled, beside what tells the two apart.
-    """
-    sd = pm.LogNormal(
-        "factor_sd",
-        np.log(priors.factor_sd_median),
-        priors.factor_sd_log_sd,
-        dims="factor",
-        initval=np.full(factors.count, priors.factor_sd_median),
-    )
-    noise = 1 / moments.scans[:, None]
-    variance = sd**2 + noise
-    dims, start = ("batch", "factor"), np.full((len(noise), factors.count), OFF_MODE)
-    general = hyper.gamma_mean[:, None] * factors.of_mean
-    total = pm.Normal("factor_total", general, pt.sqrt(variance), dims=dims, initval=start) - general
-    split = pm.Normal("factor_split", dims=dims, initval=start)
-    effect = total * sd**2 / variance + split * sd * pt.sqrt(noise / variance)
-    batch = pm.Deterministic("batch_factor", effect - effect.mean(axis=0), dims=dims)
-    scans = pm.Deterministic("noise_factor", total - effect, dims=dims)
-    loadings = factors.loadings.T
-    squares, weight = _squares(moments, factors, hyper)
-    own = factors.of_own(moments.n, moments.scans)
-    return Shared(pt.dot(batch, loadings), pt.dot(scans, loadings), own, squares, weight)
-
-
-def _squares(moments: Moments, factors: Loadings, hyper: _Hyper) -> tuple[Any, np.ndarray]:
-    """Declare what the factors of the noise add to the log sums of squares, sampled as the data know it."""
-    axes = factors.of_squares
-    size, freedom = (axes**2).sum(axis=1), np.maximum(moments.scans - 1, 1)[:, None]
-    general = hyper.log_delta_mean[:, None] * factors.of_squares_mean
-    start = np.full((len(freedom), axes.shape[1]), OFF_MODE)
-    total = pm.Normal("square_total", general, np.sqrt(1 / (2 * freedom)), dims=("batch", "axis"), initval=start)
-    return pt.dot(total - general, axes.T) - size / (2 * freedom), 1 / (1 - size)
+def _known(effects: Effects, left: Any = 1.0) -> np.ndarray:
+    """Return what the data tell of the levels' means, (level,), by the part of every feature that is left for it."""
+    # Low guesses of spreads, since a funnel opens where one is nearly zero.
+    return np.asarray((left / (effects.sd_low[:, None] ** 2 + effects.noise)).sum(axis=1))
 
 
 def _coupled(moments: Moments) -> bool:
@@ -212,7 +153,7 @@ def _subject_sd(priors: Priors, start: Start) -> Any:
 def _variable(
     suffix: str,
     place: np.ndarray,
-    hyper: _Hyper,
+    hyper: Hyper,
     alpha: Any,
     log_sigma: Any,
     start: Start,
@@ -274,17 +215,17 @@ def share_of_data(information: np.ndarray, sd: Any) -> np.ndarray:
     return np.asarray(information / (information + 1 / sd**2))
 
 
-def _batch_priors(name: str, suffix: str, dim: str, priors: Priors, start: Effects, left: Any) -> tuple[Any, Any]:
+def _batch_priors(
+    name: str, suffix: str, dim: str, priors: Priors, start: Effects, of_mean: np.ndarray
+) -> tuple[Any, Any]:
     """Return the mean and the standard deviation of the levels' effects on their features, (level,)."""
 
     def prior(field: str) -> tuple[float, float]:
         return getattr(priors, f"{name}_{field}_median"), getattr(priors, f"{name}_{field}_log_sd")
 
-    # Low guesses, since a funnel opens where a spread is nearly zero.
     signal = start.sd_low[:, None] ** 2
     share = signal / (signal + start.noise)
-    known = 1 / (signal + start.noise)
-    mean = _batch_means(f"{name}_mean", suffix, dim, prior("mean"), (known * left).sum(axis=1), start)
+    mean = _batch_means(f"{name}_mean", suffix, dim, prior("mean"), of_mean, start)
     information = (2 * share**2).sum(axis=1)
     sd = _spreads(f"{name}_sd", suffix, dim, prior("sd"), prior("sd_spread"), information, start.sd)
     return mean, sd

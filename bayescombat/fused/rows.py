@@ -1,0 +1,212 @@
+"""What the density does to one batch's row of features, in loops that become vector instructions; arrays only.
+
+Each loop writes few arrays, since the compiler has to prove that none of them overlap.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from bayescombat.fused.elementary import exp, log
+
+__all__ = [
+    "FAST",
+    "differences",
+    "finite",
+    "marginal",
+    "normal",
+    "of_cells",
+    "precisions",
+    "residuals",
+    "shifted",
+    "squared",
+    "through_centring",
+    "to_features",
+    "to_slopes",
+    "uncentred",
+]
+
+# No flag here lets the compiler assume that numbers are finite.
+FAST = {"reassoc", "nsz", "arcp", "contract"}
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def _add_product(total, to, sign, coefficient, of, values, row):
+    """Add coefficient × values to a row of the total; one coefficient for the whole row, or one for each feature."""
+    if coefficient.shape[1] == 1:
+        factor = sign * coefficient[of, 0]
+        for v in range(values.shape[1]):
+            total[to, v] += factor * values[row, v]
+    else:
+        for v in range(values.shape[1]):
+            total[to, v] += sign * coefficient[of, v] * values[row, v]
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def normal(values, sd, gradient):
+    """Return the log-density of Normal(0, sd) up to its constant; set the gradient."""
+    square = 0.0
+    for i in range(values.size):
+        square += values[i] * values[i]
+        gradient[i] = -values[i] / (sd * sd)
+    return -square / (2 * sd * sd)
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def uncentred(partly, weight, mean, log_sd, score, root):
+    """Set the z-scores of partly centred values, and the inverse of the standard deviation they are sampled with."""
+    for v in range(partly.size):
+        root[v] = exp(-weight[v] * log_sd)
+    for v in range(partly.size):
+        score[v] = (partly[v] - weight[v] * mean[v]) * root[v]
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def through_centring(above, score, root, weight, log_sd, of_partly, of_mean):
+    """Take the gradient of values back to what they are made of.
+
+    Set that of the partly centred values and of the prior means; return that of the log prior sd, and the log-density
+    of the partly centred values up to its constant.
+    """
+    sd = math.exp(log_sd)
+    of_log_sd, density = 0.0, 0.0
+    for v in range(above.size):
+        of_score = above[v] * sd - score[v]
+        of_partly[v] = of_score * root[v]
+        of_log_sd += score[v] * (above[v] * sd - weight[v] * of_score) - weight[v]
+        density -= score[v] * score[v] / 2 + weight[v] * log_sd
+    for v in range(above.size):
+        of_mean[v] = above[v] - weight[v] * of_partly[v]
+    return of_log_sd, density
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def squared(log_sigma):
+    """Return sigma and its square."""
+    sigma, square = np.empty(log_sigma.size), np.empty(log_sigma.size)
+    for v in range(log_sigma.size):
+        sigma[v] = exp(log_sigma[v])
+    for v in range(log_sigma.size):
+        square[v] = sigma[v] * sigma[v]
+    return sigma, square
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def shifted(values, shift, out):
+    """Set the values moved by a shift."""
+    for v in range(values.size):
+        out[v] = values[v] + shift
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def differences(mean_y, alpha, sigma, gamma_mean, away):
+    """Set how far a batch's means are from expected at average covariates."""
+    for v in range(mean_y.size):
+        away[v] = mean_y[v] - alpha[v] - sigma[v] * gamma_mean
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def residuals(beta, mean_x, sxx, sxy, mean, squares, slope):
+    """Take the slopes out of a batch's means and sums of squares; set half the latter's slope, downwards."""
+    directions = beta.shape[0]
+    shared = mean_x.shape[1] == 1
+    for k in range(directions):
+        if shared:
+            own = sxx[k, k, 0]
+            for v in range(mean.size):
+                slope[k, v] = sxy[k, v] - own * beta[k, v]
+        else:
+            for v in range(mean.size):
+                slope[k, v] = sxy[k, v] - sxx[k, k, v] * beta[k, v]
+        for j in range(directions):
+            if j != k:
+                _add_product(slope, k, -1.0, sxx[k], j, beta, j)
+        if shared:
+            at = mean_x[k, 0]
+            for v in range(mean.size):
+                squares[v] -= beta[k, v] * (sxy[k, v] + slope[k, v])
+                mean[v] -= at * beta[k, v]
+        else:
+            for v in range(mean.size):
+                squares[v] -= beta[k, v] * (sxy[k, v] + slope[k, v])
+                mean[v] -= mean_x[k, v] * beta[k, v]
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def precisions(score, expected, sd, seen, log_scale, precision):
+    """Set the log scales of a batch's cells, and the precision of a scan; zero where there is none."""
+    for v in range(score.size):
+        log_scale[v] = expected[v] + sd * score[v]
+    for v in range(score.size):
+        precision[v] = seen[v] * exp(-2 * log_scale[v])
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def marginal(own, precision, variance, factor, away, share, known, excess):
+    """Integrate a batch's shifts out of the means of its cells; return that part of the log-density.
+
+    Set the share of the prior in what the means vary (`share`), their precision (`known`), and how far their squares
+    exceed expectation (`excess`).
+    """
+    density = 0.0
+    for v in range(own.size):
+        total = own[v] + factor * variance[v] * precision[v]
+        share[v] = 1 - own[v] / total
+        known[v] = precision[v] / total
+    for v in range(own.size):
+        excess[v] = away[v] * away[v] * known[v]
+        density -= log(own[v] + factor * variance[v] * precision[v]) + excess[v]
+    return density / 2
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def of_cells(n, squares, precision, log_scale, share, excess, above):
+    """Set the gradient of the likelihood by the log scales; return the part of sums of squares."""
+    density = 0.0
+    for v in range(n.size):
+        explained = squares[v] * precision[v]
+        density -= n[v] * log_scale[v] + explained / 2
+        above[v] = explained - n[v] + share[v] + excess[v] * (1 - share[v])
+    return density
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def to_features(of_mean, share, excess, away, known, sigma, gamma_mean, of_log_sigma, of_alpha):
+    """Add a batch's gradient to that of the features; return its sums: by log delta, gamma's mean and log sd."""
+    of_log_delta, of_gamma_mean, of_gamma_log_sd = 0.0, 0.0, 0.0
+    for v in range(share.size):
+        pull = away[v] * known[v]
+        of_alpha[v] += pull
+        of_gamma_mean += pull * sigma[v]
+    for v in range(share.size):
+        spread = share[v] * (excess[v] - 1)
+        of_gamma_log_sd += spread
+        of_log_delta += of_mean[v]
+        of_log_sigma[v] += of_mean[v] + spread + away[v] * known[v] * sigma[v] * gamma_mean
+    return of_log_delta, of_gamma_mean, of_gamma_log_sd
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def to_slopes(mean_x, slope, precision, away, known, of_beta):
+    """Add a batch's gradient by the slopes, (direction, feature)."""
+    for v in range(away.size):
+        away[v] *= known[v]
+    for k in range(of_beta.shape[0]):
+        if mean_x.shape[1] == 1:
+            at = mean_x[k, 0]
+            for v in range(away.size):
+                of_beta[k, v] += precision[v] * slope[k, v] + at * away[v]
+        else:
+            for v in range(away.size):
+                of_beta[k, v] += precision[v] * slope[k, v] + mean_x[k, v] * away[v]
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def finite(values):
+    """Whether all values are finite."""
+    # Zero times what is not finite is no number.
+    total = 0.0
+    for i in range(values.size):
+        total += 0 * values[i]
+    return total == 0
