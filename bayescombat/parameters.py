@@ -9,12 +9,10 @@ from bayescombat.additive import Additive
 from bayescombat.columns import names_index
 from bayescombat.empirical import Estimates
 from bayescombat.errors import DataError, listing
-from bayescombat.factors import factors_of
+from bayescombat.factors import Loadings, factors_of
 from bayescombat.identification import estimable
 from bayescombat.intercepts import nested_information
 from bayescombat.moments import Moments, Subjects, as_moments
-from bayescombat.repeated import fixed_effects
-from bayescombat.shared import Sharing, sharing_of
 from bayescombat.study import Study
 
 __all__ = ["HYPERPARAMETERS", "POPULATION", "estimated", "identify", "labelled"]
@@ -137,9 +135,7 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     """
     moments = estimable(as_moments(data, cross="noise_factor" in draws))
     draws = _ordered(draws, moments)
-    sharing = None
-    if "noise_factor" in draws:
-        sharing = sharing_of(moments, fixed_effects(moments), factors_of(moments, draws.sizes["factor"]))
+    factors = factors_of(moments, draws.sizes["factor"]) if "noise_factor" in draws else None
     stacked: dict[str, np.ndarray] = {}
     streams = np.random.SeedSequence(seed).spawn(draws.sizes["chain"])
     step = max(1, AT_ONCE // moments.mean_y.size)
@@ -149,7 +145,7 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
             some = slice(first, first + step)
             raw = _gathered(draws.isel(chain=chain, draw=some), moments)
             if "gamma" not in raw:
-                raw["gamma"] = _conditional_shifts(raw, moments, sharing, rng)
+                raw["gamma"] = _conditional_shifts(raw, moments, factors, rng)
             found = _constrained(raw, moments)
             for name in (name for name in DIMS if name in found):
                 if name not in stacked:
@@ -222,7 +218,7 @@ def estimated(estimates: Estimates, moments: Moments) -> xr.Dataset:
 
 
 def _conditional_shifts(
-    raw: Mapping[str, np.ndarray], moments: Moments, sharing: Sharing | None, rng: np.random.Generator
+    raw: Mapping[str, np.ndarray], moments: Moments, factors: Loadings | None, rng: np.random.Generator
 ) -> np.ndarray:
     """Draw gamma (draw, batch, feature) given everything else, which includes the shifts of later variables."""
     additive = Additive(moments.positions, moments.n)
@@ -238,10 +234,10 @@ def _conditional_shifts(
         delta = delta[:, additive.positions].prod(axis=2)
     sigma = raw["sigma"][:, None, :]
     information, expected = moments.n, raw["gamma_mean"][:, first, None]
-    if sharing is not None:
-        observed -= sigma * delta * (raw["noise_factor"] @ sharing.factors.loadings.T)
-        expected = expected + raw["batch_pattern"] @ sharing.patterns.axes.T
-        information = 1 / sharing.factors.of_own(moments.n, moments.scans)
+    if factors is not None:
+        observed -= sigma * delta * (raw["noise_factor"] @ factors.loadings.T)
+        expected = expected + raw["batch_pattern"]
+        information = 1 / factors.of_own(moments.n, moments.scans)
     precision = information / (sigma * delta) ** 2
     weighted = precision * observed
     if moments.subjects is not None:

@@ -162,7 +162,6 @@ def test_forms_with_shared_factors_are_one_posterior(holes: bool) -> None:
     integrated, joint = bc.build_model(study, **options), bc.build_model(study, cell_means="explicit", **options)
     moments = estimable(Moments.from_study(study, cross=True))
     factors = factors_of(moments, 2)
-    axes = sharing_of(moments, fixed_effects(moments), factors).patterns.axes
     gamma, scale = pt.matrix("gamma"), integrated["sigma"] * integrated["delta"]
     observed = moments.mean_y - integrated["alpha"]
     observed -= ((moments.mean_x - moments.center) * integrated["beta"]).sum(axis=-1)
@@ -170,7 +169,7 @@ def test_forms_with_shared_factors_are_one_posterior(holes: bool) -> None:
     known = np.broadcast_to(moments.n > 0, moments.syy.shape)
     own = np.where(known, 1 / np.maximum(moments.n, 1) - factors.common / moments.scans[:, None], 1)
     information = known / (own * scale**2)
-    prior_mean = integrated["gamma_mean"][:, None] + pt.dot(integrated["batch_pattern"], axes.T)
+    prior_mean = integrated["gamma_mean"][:, None] + integrated["batch_pattern"]
     prior_mean = integrated["sigma"] * prior_mean
     prior_variance = (integrated["sigma"] * integrated["gamma_sd"][:, None]) ** 2
     precision = information + 1 / prior_variance
@@ -197,7 +196,7 @@ def test_prior_draws_of_what_features_share_have_the_documented_distribution() -
     # Each batch's shifts along the patterns less the average of the four, in units of the typical spread of a draw.
     unit = np.exp(np.log(value["gamma_sd"]).mean(axis=1))
     shift, spread = value["batch_pattern"] / unit[:, None, None], (value["gamma_sd"] / unit[:, None]) ** 2
-    own = patterns.each @ patterns.each.swapaxes(1, 2)
+    own = patterns.of_features @ patterns.of_features.swapaxes(1, 2)
     share = (np.eye(4) - 1 / 4) ** 2
     for i in range(4):
         expected = np.einsum("j,dj,jab->ab", share[i], spread, own) / len(spread)

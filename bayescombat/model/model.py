@@ -170,5 +170,5 @@ def _coords(moments: Moments, sharing: Sharing | None) -> dict[str, Sequence[Any
     if sharing is not None:
         factors = sharing.factors
         coords |= {"factor": range(factors.count), "axis": range(factors.of_squares.shape[1])}
-        coords |= {"pattern": range(sharing.of_shifts.shape[1]), "score": range(sharing.of_shifts.shape[2])}
+        coords["score"] = range(sharing.score.shape[1])
     return coords

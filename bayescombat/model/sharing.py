@@ -64,12 +64,13 @@ def declare_shared(moments: Moments, sharing: Sharing, hyper: Hyper) -> Shared:
     sampled = pm.Normal("score_partly", spread * general, spread, dims=("batch", "score"), initval=start)
     score = sampled / spread - general
     along = (sharing.of_shifts * score[:, None, :]).sum(axis=2) * hyper.gamma_sd[:, None]
-    shift = pm.Deterministic("batch_pattern", along - along.mean(axis=0), dims=("batch", "pattern"))
+    shift = pt.dot(along - along.mean(axis=0), patterns.axes.T)
+    shift = pm.Deterministic("batch_pattern", shift, dims=("batch", "feature"))
     noise = (sharing.of_noise * score[:, None, :]).sum(axis=2)
     scans = pm.Deterministic("noise_factor", noise, dims=("batch", "factor"))
     squares, weight = _squares(moments, factors, hyper)
     own = factors.of_own(moments.n, moments.scans)
-    return Shared(pt.dot(shift, patterns.axes.T), pt.dot(scans, factors.loadings.T), own, squares, weight)
+    return Shared(shift, pt.dot(scans, factors.loadings.T), own, squares, weight)
 
 
 def _squares(moments: Moments, factors: Loadings, hyper: Hyper) -> tuple[Any, np.ndarray]:
