@@ -647,8 +647,8 @@ def fit_endlessly(study: bc.Study, **options: Any) -> bc.Fit:
 def test_row_20_interrupt_returns_the_draws_so_far(
     tiny_study: bc.Study, interrupted_after: Callable[..., None]
 ) -> None:
-    interrupted_after(lambda draws: (draws >= 20).all())
-    # Enough steps of tuning that the chains are equally fast: of unequal ones the longer alone may hold more draws.
+    # Of chains far apart the longer alone may hold more draws, and would be kept alone.
+    interrupted_after(lambda draws: bool(draws.min() >= 20 and draws.min() > 0.75 * draws.max()))
     with pytest.warns(ConvergenceWarning, match=r"sampling was interrupted after \d+ of 400000 draws"):
         fit = fit_endlessly(tiny_study, cores=2, tune=200)
     sizes = fit.parameters.sizes
