@@ -74,19 +74,10 @@ class Loadings:
         return np.asarray((left * size)[:, : int(np.searchsorted(share, MOST_OF_SQUARES)) + 1])
 
     @property
-    def of_mean(self) -> np.ndarray:
-        """Scores that come closest to a shift that is the same for all features, (factor,)."""
-        return _closest(self.loadings, 1 - self.common)
-
-    @property
-    def beside_mean(self) -> np.ndarray:
-        """Share of such a shift that is not along the factors, (feature,)."""
-        return np.asarray((1 - self.loadings @ self.of_mean) ** 2)
-
-    @property
     def of_squares_mean(self) -> np.ndarray:
         """Scores that come closest to a scale that is the same for all features, (axis,)."""
-        return _closest(self.of_squares, 1 - (self.of_squares**2).sum(axis=1))
+        weighted = self.of_squares / (1 - (self.of_squares**2).sum(axis=1))[:, None]
+        return np.asarray(np.linalg.solve(weighted.T @ self.of_squares, weighted.sum(axis=0)))
 
     @property
     def beside_squares(self) -> np.ndarray:
@@ -106,11 +97,6 @@ class Loadings:
     def count(self) -> int:
         """How many factors there are."""
         return int(self.loadings.shape[1])
-
-
-def _closest(loadings: np.ndarray, unique: np.ndarray) -> np.ndarray:
-    weighted = loadings / unique[:, None]
-    return np.asarray(np.linalg.solve(weighted.T @ loadings, weighted.sum(axis=0)))
 
 
 def shared_factors_of(moments: Moments, asked: SharedFactors) -> Loadings | None:

@@ -25,6 +25,7 @@ ARRAYS_ONLY = {
     "empirical": {"pandas", "pymc", "pytensor", "xarray"},
     "moments": {"pymc", "pytensor"},
     "standard": {"pandas", "pymc", "pytensor", "xarray"},
+    "centring": {"pandas", "pymc", "pytensor", "xarray"},
     "residuals": {"pandas", "pymc", "pytensor", "xarray"},
     "hidden": {"pandas", "pymc", "pytensor", "xarray"},
     "covariance": {"pandas", "pymc", "pytensor", "xarray"},

@@ -1,10 +1,10 @@
 """A study as the numbers that the compiled density reads, and where its chains start; arrays only."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from bayescombat.centring import as_sampled, known_of_means, known_of_sds, share_of_data, spread_at_start
 from bayescombat.fused.density import BLOCK, HEAD
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
@@ -13,8 +13,6 @@ from bayescombat.standard import Effects, Standardised, Start, standardise, star
 __all__ = ["Packed", "applies", "packed"]
 
 LOG_2PI = float(np.log(2 * np.pi))
-# What nothing was observed of would start at its mode, whose gradient of zero the sampler refuses.
-OFF_MODE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,26 +106,24 @@ def _hyper(name: str, effects: Effects, priors: Priors) -> tuple[np.ndarray, np.
     fields = ("mean", "sd", "sd_spread")
     medians = [np.log(getattr(priors, f"{name}_{field}_median")) for field in fields]
     widths = [getattr(priors, f"{name}_{field}_log_sd") for field in fields]
-    signal = effects.sd_low[:, None] ** 2
-    precision = 1 / (signal + effects.noise)
-    own = float(_share_of_data(precision.sum(axis=1), effects.spread_low).min())
+    own = float(share_of_data(known_of_means(effects), effects.spread_low).min())
     log_sd = np.log(effects.sd)
-    typical, width = log_sd.mean(), max(log_sd.std(), np.exp(medians[2]) / 3)
-    weight = _share_of_data((2 * (signal * precision) ** 2).sum(axis=1), width)
+    typical, width = spread_at_start(log_sd, float(np.exp(medians[2])))
+    weight = share_of_data(known_of_sds(effects), width)
     block = np.append(np.column_stack([medians, widths]).ravel(), own)
     means = _without_sum(effects.mean / effects.spread ** (1 - own))
-    partly = _partly_centred(log_sd, typical, width, weight)
+    partly = as_sampled(log_sd, typical, width, weight)
     return block, weight, np.concatenate([[np.log(effects.spread)], means, [typical, np.log(width)], partly])
 
 
 def _cells(standard: Standardised, start: Start) -> tuple[np.ndarray, np.ndarray]:
     """Return what is known of every cell, (kind, batch, feature), and where the log scales start."""
     scales, shape = start.log_delta[0], standard.mean_y.shape
-    weight = _share_of_data(1 / scales.noise, scales.sd_low[:, None])
+    weight = share_of_data(1 / scales.noise, scales.sd_low[:, None])
     n = np.broadcast_to(standard.n, shape)
     own, seen = 1 / np.maximum(n, 1), n > 0
     level = start.log_sigma + scales.mean[:, None]
-    partly = _partly_centred(start.log_sigma + scales.effect, level, scales.sd[:, None], weight)
+    partly = as_sampled(start.log_sigma + scales.effect, level, scales.sd[:, None], weight)
     return np.stack([weight, n, own, seen, np.where(seen, standard.mean_y, 0.0), standard.syy]), partly
 
 
@@ -139,17 +135,6 @@ def _constant(standard: Standardised, blocks: np.ndarray, sds: np.ndarray, norma
     n = np.broadcast_to(standard.n, standard.mean_y.shape)
     n = n[n > 0]
     return float(-log_sds - LOG_2PI / 2 * (normals + count.sum() + n.sum()) - np.log(n).sum() / 2)
-
-
-def _share_of_data(information: np.ndarray, sd: np.ndarray | float) -> np.ndarray:
-    """Return the share of the data in what is known of a variable with prior standard deviation `sd`."""
-    return np.asarray(information / (information + 1 / sd**2))
-
-
-def _partly_centred(value: np.ndarray, mean: Any, sd: Any, weight: np.ndarray) -> np.ndarray:
-    """Return a value as it is sampled: as itself at weight one, as its z-score at weight zero."""
-    partly = weight * mean + (value - mean) / sd ** (1 - weight)
-    return np.where((weight == 0) & (partly == 0), OFF_MODE, partly)
 
 
 def _without_sum(values: np.ndarray) -> np.ndarray:

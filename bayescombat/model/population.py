@@ -8,6 +8,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from bayescombat.centring import as_sampled, known_of_means, known_of_sds, share_of_data, spread_at_start
 from bayescombat.model.sharing import Hyper, Shared, declare_shared
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
@@ -20,10 +21,8 @@ __all__ = [
     "declare_population",
     "expected_shifts",
     "partly_centred",
-    "share_of_data",
 ]
 
-OFF_MODE = 0.1
 # A low guess of a spread, over the guess.
 LOW = 0.8
 
@@ -121,19 +120,13 @@ def expected_shifts(population: Population) -> Any:
 def _hyper(suffix: str, priors: Priors, start: Start, k: int, sharing: Sharing | None) -> Hyper:
     """Declare what the effects of a batch variable's levels are drawn from."""
     shifts, scales, dim = start.gamma[k], start.log_delta[k], f"batch{suffix}"
-    of_shifts, of_scales = (_known(effects) for effects in (shifts, scales))
+    of_shifts, of_scales = (known_of_means(effects) for effects in (shifts, scales))
     if sharing is not None:
         mean = sharing.mean - sharing.mean.mean()
         shifts = replace(shifts, noise=sharing.own, mean=mean, sd=sharing.sd, sd_low=sharing.sd * LOW)
-        of_shifts, of_scales = sharing.information, _known(scales, sharing.factors.beside_squares)
+        of_shifts, of_scales = sharing.information, known_of_means(scales, sharing.factors.beside_squares)
     gamma = _batch_priors("gamma", suffix, dim, priors, shifts, of_shifts)
     return Hyper(*gamma, *_batch_priors("log_delta", suffix, dim, priors, scales, of_scales))
-
-
-def _known(effects: Effects, left: Any = 1.0) -> np.ndarray:
-    """Return what the data tell of the levels' means, (level,), by the part of every feature that is left for it."""
-    # Low guesses of spreads, since a funnel opens where one is nearly zero.
-    return np.asarray((left / (effects.sd_low[:, None] ** 2 + effects.noise)).sum(axis=1))
 
 
 def _coupled(moments: Moments) -> bool:
@@ -203,16 +196,9 @@ def partly_centred(
 ) -> Any:
     """Return a Normal(mean, sd) variable, sampled as itself at weight one and as its z-score at weight zero."""
     start_mean, start_sd = start_prior
-    initial = weight * start_mean + (start - start_mean) / start_sd ** (1 - weight)
-    # What nothing was observed of would start at its mode, whose gradient of zero the sampler refuses.
-    initial = np.where((weight == 0) & (initial == 0), OFF_MODE, initial)
+    initial = as_sampled(start, start_mean, start_sd, weight)
     partly = pm.Normal(f"{name}_partly", weight * mean, sd**weight, dims=dims, initval=initial)
     return mean + sd ** (1 - weight) * (partly - weight * mean)
-
-
-def share_of_data(information: np.ndarray, sd: Any) -> np.ndarray:
-    """Return the share of the data in what is known of a variable with prior standard deviation `sd`."""
-    return np.asarray(information / (information + 1 / sd**2))
 
 
 def _batch_priors(
@@ -223,11 +209,8 @@ def _batch_priors(
     def prior(field: str) -> tuple[float, float]:
         return getattr(priors, f"{name}_{field}_median"), getattr(priors, f"{name}_{field}_log_sd")
 
-    signal = start.sd_low[:, None] ** 2
-    share = signal / (signal + start.noise)
     mean = _batch_means(f"{name}_mean", suffix, dim, prior("mean"), of_mean, start)
-    information = (2 * share**2).sum(axis=1)
-    sd = _spreads(f"{name}_sd", suffix, dim, prior("sd"), prior("sd_spread"), information, start.sd)
+    sd = _spreads(f"{name}_sd", suffix, dim, prior("sd"), prior("sd_spread"), known_of_sds(start), start.sd)
     return mean, sd
 
 
@@ -255,7 +238,7 @@ def _spreads(
 ) -> Any:
     """Return standard deviations, log-normal across a dimension with a learned middle and spread."""
     log_start = np.log(start)
-    middle, width = float(log_start.mean()), max(float(log_start.std()), spread[0] / 3)
+    middle, width = spread_at_start(log_start, spread[0])
     log_typical = pm.Normal(f"{name}_log_typical{suffix}", np.log(typical[0]), typical[1], initval=middle)
     between = pm.LogNormal(f"{name}_spread{suffix}", np.log(spread[0]), spread[1], initval=width)
     weight = share_of_data(information, width)

@@ -7,13 +7,12 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
+from bayescombat.centring import OFF_MODE
 from bayescombat.factors import Loadings
 from bayescombat.moments import Moments
 from bayescombat.shared import Sharing
 
 __all__ = ["Hyper", "Shared", "declare_shared"]
-
-OFF_MODE = 0.1
 
 
 class Hyper(NamedTuple):

@@ -6,7 +6,8 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayescombat.model.population import Population, partly_centred, share_of_data
+from bayescombat.centring import share_of_data
+from bayescombat.model.population import Population, partly_centred
 from bayescombat.priors import Priors
 from bayescombat.standard import Bends
 

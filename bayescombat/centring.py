@@ -1,0 +1,40 @@
+"""How far variables are sampled as themselves rather than as z-scores, and where they start. Arrays only."""
+
+from typing import Any
+
+import numpy as np
+
+from bayescombat.standard import Effects
+
+__all__ = ["OFF_MODE", "as_sampled", "known_of_means", "known_of_sds", "share_of_data", "spread_at_start"]
+
+# What nothing was observed of would start at its mode, whose gradient of zero the sampler refuses.
+OFF_MODE = 0.1
+
+
+def share_of_data(information: np.ndarray, sd: Any) -> np.ndarray:
+    """Return the share of the data in what is known of a variable with prior standard deviation `sd`."""
+    return np.asarray(information / (information + 1 / sd**2))
+
+
+def as_sampled(value: np.ndarray, mean: Any, sd: Any, weight: Any) -> np.ndarray:
+    """Return a Normal(mean, sd) value as it is sampled: as itself at weight one, as its z-score at weight zero."""
+    sampled = weight * mean + (value - mean) / sd ** (1 - weight)
+    return np.where((weight == 0) & (sampled == 0), OFF_MODE, sampled)
+
+
+def known_of_means(effects: Effects, left: Any = 1.0) -> np.ndarray:
+    """Return what the data tell of the levels' means, (level,), by the part of every feature that is left for it."""
+    # Low guesses of spreads, since a funnel opens where one is nearly zero.
+    return np.asarray((left / (effects.sd_low[:, None] ** 2 + effects.noise)).sum(axis=1))
+
+
+def known_of_sds(effects: Effects) -> np.ndarray:
+    """Return what the data tell of the logarithm of the levels' spreads over the features, (level,)."""
+    signal = effects.sd_low[:, None] ** 2
+    return np.asarray((2 * (signal / (signal + effects.noise)) ** 2).sum(axis=1))
+
+
+def spread_at_start(log_sd: np.ndarray, expected: float) -> tuple[float, float]:
+    """Return the middle of log spreads, and how far they lie apart: at least a third of what is expected."""
+    return float(log_sd.mean()), max(float(log_sd.std()), expected / 3)
