@@ -22,14 +22,9 @@ from bayescombat.shrinkage import LEAST_FREEDOM, MOST_ITERATIONS, TOLERANCE, Hat
 __all__ = [
     "Compat",
     "Estimates",
-    "LEAST_FREEDOM",
-    "Hats",
-    "MOST_ITERATIONS",
-    "Shrinkage",
     "empirical_bayes",
     "estimates_of",
     "independent_empirical_bayes",
-    "shrunken",
     "unshrunken",
 ]
 

@@ -14,15 +14,7 @@ import xarray as xr
 
 from bayescombat.additive import Additive
 from bayescombat.columns import warn
-from bayescombat.empirical import (
-    LEAST_FREEDOM,
-    MOST_ITERATIONS,
-    Compat,
-    Estimates,
-    Shrinkage,
-    empirical_bayes,
-    independent_empirical_bayes,
-)
+from bayescombat.empirical import Compat, Estimates, empirical_bayes, independent_empirical_bayes
 from bayescombat.errors import (
     BatchSizeWarning,
     BayesCombatError,
@@ -41,7 +33,7 @@ from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
 from bayescombat.settings import Settings
 from bayescombat.shared import shared_empirical_bayes, sharing_of
-from bayescombat.shrinkage import MANY_FEATURES
+from bayescombat.shrinkage import LEAST_FREEDOM, MANY_FEATURES, MOST_ITERATIONS, Shrinkage
 
 __all__ = [
     "Estimator",

@@ -8,11 +8,11 @@ from bayescombat.additive import Additive
 from bayescombat.batches import Levels, cell_parts
 from bayescombat.blocks import with_each
 from bayescombat.columns import warn
-from bayescombat.empirical import LEAST_FREEDOM
 from bayescombat.errors import ConfoundedDesignError, DataError, FeatureWarning, listing
 from bayescombat.moments import Moments
 from bayescombat.regression import least_squares, products_of_covariates
 from bayescombat.repeated import freedom_of
+from bayescombat.shrinkage import LEAST_FREEDOM
 
 __all__ = ["Aside", "check_observed", "estimable", "told_apart", "warn_of_set_aside"]
 

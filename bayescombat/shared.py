@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import digamma, polygamma
 
-from bayescombat.empirical import MOST_ITERATIONS, Estimates, Hats, unshrunken
+from bayescombat.empirical import Estimates, unshrunken
 from bayescombat.factors import Loadings
 from bayescombat.mixed import MOST_PASSES, Batches, Mixed, Patterns, learned_patterns, mixed
 from bayescombat.moments import Moments
 from bayescombat.regression import LeastSquares
+from bayescombat.shrinkage import MOST_ITERATIONS, Hats
 
 __all__ = ["Sharing", "shared_empirical_bayes", "shared_new_batch", "sharing_of"]
 

@@ -2,7 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pymc as pm
@@ -16,6 +16,7 @@ from bayescombat.fused import Packed, applies, compilation, packed
 from bayescombat.fused.elementary import exp, log
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments
+from tests.studies import small_study, without_cells
 
 pytestmark = pytest.mark.filterwarnings("ignore::bayescombat.errors.OverlapWarning")
 
@@ -24,33 +25,15 @@ INTERPRETED = Mode(linker="py", optimizer=None)
 CONSTANT_OF_PYMC = 1e-7
 
 
-def simulated(
-    scans: tuple[int, ...] = (12, 7, 5, 1), features: int = 4, covariates: str = "age", **roles: object
-) -> bc.Study:
-    simulation = bc.datasets.simulate(scans, features=features, seed=3)
-    return bc.Study.from_dataframe(
-        simulation.table, batch="site", covariates=covariates, features=simulation.features, **roles
-    )
-
-
-def without_cells(study: bc.Study) -> bc.Study:
-    """Return the study with some cells missing, among them a feature in all of a batch and in all but one scan."""
-    y = study.y.copy()
-    y[[0, 3, 9], [1, 2, 0]] = np.nan
-    y[study.codes == 1, 2] = np.nan
-    y[np.flatnonzero(study.codes == 2)[1:], 3] = np.nan
-    return replace(study, y=y)
-
-
 # Rows of features that are shorter and longer than the vectors of a processor.
 KINDS: dict[str, Callable[[], bc.Study]] = {
-    "complete": simulated,
-    "two covariates": lambda: simulated((9, 30, 2, 1, 3), 37, "age + sex"),
-    "without covariates": lambda: simulated(covariates=""),
-    "missing cells": lambda: without_cells(simulated(features=11)),
-    "missing cells, without covariates": lambda: without_cells(simulated(covariates="")),
-    "reference": lambda: simulated(reference="site_02"),
-    "two batches of one feature": lambda: simulated((5, 5), 1, ""),
+    "complete": small_study,
+    "two covariates": lambda: small_study((9, 30, 2, 1, 3), 37, "age + sex"),
+    "without covariates": lambda: small_study(covariates=""),
+    "missing cells": lambda: without_cells(small_study(features=11)),
+    "missing cells, without covariates": lambda: without_cells(small_study(covariates="")),
+    "reference": lambda: small_study(reference="site_02"),
+    "two batches of one feature": lambda: small_study((5, 5), 1, ""),
 }
 
 
@@ -170,7 +153,7 @@ def test_it_applies_to_every_kind(kind: str) -> None:
 
 
 def test_other_studies_keep_the_readable_model() -> None:
-    study = simulated((12, 7, 5), features=2)
+    study = small_study((12, 7, 5), features=2)
     table = bc.datasets.simulate((12, 7, 5), features=2, seed=3).table
     table["software"] = np.arange(len(table)) % 2
     table["person"] = np.arange(len(table)) // 2

@@ -20,6 +20,7 @@ from bayescombat.moments import Moments
 from bayescombat.repeated import fixed_effects
 from bayescombat.shared import sharing_of
 from bayescombat.standard import standardise, starting_point
+from tests.studies import small_study, without_cells
 
 # Interpreted graphs as they are: compiling or rewriting them would take longer than evaluating them.
 INTERPRETED = Mode(linker="py", optimizer=None)
@@ -28,20 +29,6 @@ PRIOR_FIELDS = [field.name for field in fields(bc.Priors) if not field.name.star
 
 Point = dict[str, np.ndarray]
 Density = Callable[[Point], tuple[float, dict[str, np.ndarray]]]
-
-
-def small_study(scans: tuple[int, ...] = (12, 7, 5, 1), features: int = 4, covariates: str = "age") -> bc.Study:
-    simulation = bc.datasets.simulate(scans, features=features, seed=3)
-    return bc.Study.from_dataframe(simulation.table, batch="site", covariates=covariates, features=simulation.features)
-
-
-def without_cells(study: bc.Study) -> bc.Study:
-    """Return the study with some cells missing, among them a feature in all of a batch and in all but one scan."""
-    y = study.y.copy()
-    y[[0, 3, 9], [1, 2, 0]] = np.nan
-    y[study.codes == 1, 2] = np.nan
-    y[np.flatnonzero(study.codes == 2)[1:], 3] = np.nan
-    return replace(study, y=y)
 
 
 def with_software(study: bc.Study) -> bc.Study:

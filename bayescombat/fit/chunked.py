@@ -15,7 +15,7 @@ import xarray as xr
 from bayescombat.adjust import Draws, adjust, of_features
 from bayescombat.blocks import in_one_thread
 from bayescombat.design import DesignSpec
-from bayescombat.empirical import Compat, Hats, Shrinkage, estimates_of, unshrunken
+from bayescombat.empirical import Compat, estimates_of, unshrunken
 from bayescombat.errors import BayesCombatError, DataError, check_choice
 from bayescombat.estimation import check_compat, tree_of_estimates, warn_of_little_data
 from bayescombat.fit.harmonization import coords_of, draws_of, levels_of
@@ -24,6 +24,7 @@ from bayescombat.fit.layout import Layout
 from bayescombat.identification import Aside, check_observed, told_apart, warn_of_set_aside
 from bayescombat.moments import Moments
 from bayescombat.regression import least_squares
+from bayescombat.shrinkage import Hats, Shrinkage
 from bayescombat.storage import progress, versions
 from bayescombat.study import ChunkedStudy, Study, study_of_chunk
 

@@ -10,13 +10,13 @@ import xarray as xr
 from bayescombat.adoption import Evidence, NewBatch, Population, Shared, from_data, from_prior
 from bayescombat.batches import Levels, cell_parts
 from bayescombat.columns import warn
-from bayescombat.empirical import Hats, Shrinkage, shrunken
 from bayescombat.errors import DataError, FeatureWarning, UnseenBatchError, listing
 from bayescombat.factors import Loadings
 from bayescombat.fit.layout import Layout, stacked
 from bayescombat.moments import Moments
 from bayescombat.parameters import HYPERPARAMETERS, POPULATION
 from bayescombat.shared import shared_new_batch
+from bayescombat.shrinkage import Hats, Shrinkage, shrunken
 
 __all__ = ["Extension", "warn_of_constants"]
 

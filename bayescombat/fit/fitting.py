@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import get_args
 
-from bayescombat.empirical import Compat, Shrinkage
+from bayescombat.empirical import Compat
 from bayescombat.errors import BayesCombatError, check_choice
 from bayescombat.estimation import Estimator, by_empirical_bayes, by_nuts
 from bayescombat.factors import SharedFactors
@@ -18,6 +18,7 @@ from bayescombat.hidden import Factors
 from bayescombat.moments import Moments, as_moments
 from bayescombat.priors import Priors
 from bayescombat.settings import Settings
+from bayescombat.shrinkage import Shrinkage
 from bayescombat.storage import read_tree
 from bayescombat.study import ChunkedStudy, Study
 
