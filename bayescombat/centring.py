@@ -1,15 +1,28 @@
 """How far variables are sampled as themselves rather than as z-scores, and where they start. Arrays only."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from bayescombat.shared import Sharing
 from bayescombat.standard import Effects
 
-__all__ = ["OFF_MODE", "as_sampled", "known_of_means", "known_of_sds", "share_of_data", "spread_at_start"]
+__all__ = [
+    "OFF_MODE",
+    "as_sampled",
+    "beside_sharing",
+    "known_of_means",
+    "known_of_sds",
+    "scores_at_start",
+    "share_of_data",
+    "spread_at_start",
+]
 
 # What nothing was observed of would start at its mode, whose gradient of zero the sampler refuses.
 OFF_MODE = 0.1
+# A low guess of a spread, over the guess.
+LOW = 0.8
 
 
 def share_of_data(information: np.ndarray, sd: Any) -> np.ndarray:
@@ -38,3 +51,18 @@ def known_of_sds(effects: Effects) -> np.ndarray:
 def spread_at_start(log_sd: np.ndarray, expected: float) -> tuple[float, float]:
     """Return the middle of log spreads, and how far they lie apart: at least a third of what is expected."""
     return float(log_sd.mean()), max(float(log_sd.std()), expected / 3)
+
+
+def beside_sharing(shifts: Effects, scales: Effects, sharing: Sharing | None) -> tuple[Effects, np.ndarray, np.ndarray]:
+    """Return the shifts beside what features share, and what the data tell of the means of shifts and log scales."""
+    if sharing is None:
+        return shifts, known_of_means(shifts), known_of_means(scales)
+    mean = sharing.mean - sharing.mean.mean()
+    shifts = replace(shifts, noise=sharing.own, mean=mean, sd=sharing.sd, sd_low=sharing.sd * LOW)
+    return shifts, sharing.information, known_of_means(scales, sharing.factors.beside_squares)
+
+
+def scores_at_start(sharing: Sharing) -> np.ndarray:
+    """Return what the scores of batches are sampled as where chains start, (batch, score)."""
+    start = sharing.score + (sharing.mean - sharing.mean.mean())[:, None] * sharing.of_mean
+    return np.where(start == 0, OFF_MODE, start)

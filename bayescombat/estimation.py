@@ -32,7 +32,7 @@ from bayescombat.priors import Priors
 from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
 from bayescombat.settings import Settings
-from bayescombat.shared import shared_empirical_bayes, sharing_of
+from bayescombat.shared import Sharing, shared_empirical_bayes, sharing_of
 from bayescombat.shrinkage import LEAST_FREEDOM, MANY_FEATURES, MOST_ITERATIONS, Shrinkage
 
 __all__ = [
@@ -68,8 +68,8 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     fixed = fixed_effects(moments)
     warn_of_little_data(moments, fixed)
     factors = shared_factors_of(moments, shared_factors)
-    count = 0 if factors is None else factors.count
-    sampled = sample(model_of(moments, priors, count), settings)
+    sharing = None if factors is None else sharing_of(moments, fixed, factors)
+    sampled = sample(model_of(moments, priors, sharing), settings)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
     levels = moments.levels
@@ -87,8 +87,8 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
             "diagnostics/ess_tail": found.ess_tail,
         }
     )
-    if factors is not None:
-        tree["factors"] = _loadings(factors, sharing_of(moments, fixed, factors).patterns, moments)
+    if sharing is not None:
+        tree["factors"] = _loadings(sharing.factors, sharing.patterns, moments)
     tree.attrs = {
         "method": "nuts",
         "settings": json.dumps(asdict(settings)),
@@ -100,15 +100,15 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     return tree
 
 
-def model_of(moments: Moments, priors: Priors, factors: int) -> Any:
+def model_of(moments: Moments, priors: Priors, sharing: Sharing | None) -> Any:
     """Return what is sampled: the compiled density where it knows all that the moments have, else the PyMC model."""
     from bayescombat.fused import applies, packed
 
-    if not factors and applies(moments):
-        return packed(moments, priors)
+    if applies(moments):
+        return packed(moments, priors, sharing)
     from bayescombat.model import build_model
 
-    return build_model(moments, priors, shared_factors=factors)
+    return build_model(moments, priors, shared_factors=0 if sharing is None else sharing.factors.count)
 
 
 def by_empirical_bayes(

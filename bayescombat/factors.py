@@ -74,9 +74,14 @@ class Loadings:
         return np.asarray((left * size)[:, : int(np.searchsorted(share, MOST_OF_SQUARES)) + 1])
 
     @property
+    def of_squares_weight(self) -> np.ndarray:
+        """How many times the degrees of freedom the log sums of squares have beside the axes, (feature,)."""
+        return np.asarray(1 / (1 - (self.of_squares**2).sum(axis=1)))
+
+    @property
     def of_squares_mean(self) -> np.ndarray:
         """Scores that come closest to a scale that is the same for all features, (axis,)."""
-        weighted = self.of_squares / (1 - (self.of_squares**2).sum(axis=1))[:, None]
+        weighted = self.of_squares * self.of_squares_weight[:, None]
         return np.asarray(np.linalg.solve(weighted.T @ self.of_squares, weighted.sum(axis=0)))
 
     @property

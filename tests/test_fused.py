@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Callable
 from dataclasses import fields
+from typing import NamedTuple
 
 import numpy as np
 import pymc as pm
@@ -12,10 +13,13 @@ from numba import njit
 from pytensor.compile.mode import Mode
 
 import bayescombat as bc
+from bayescombat.factors import factors_of
 from bayescombat.fused import Packed, applies, compilation, packed
 from bayescombat.fused.elementary import exp, log
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments
+from bayescombat.repeated import fixed_effects
+from bayescombat.shared import Sharing, sharing_of
 from tests.studies import small_study, without_cells
 
 pytestmark = pytest.mark.filterwarnings("ignore::bayescombat.errors.OverlapWarning")
@@ -34,11 +38,32 @@ KINDS: dict[str, Callable[[], bc.Study]] = {
     "missing cells, without covariates": lambda: without_cells(small_study(covariates="")),
     "reference": lambda: small_study(reference="site_02"),
     "two batches of one feature": lambda: small_study((5, 5), 1, ""),
+    "shared": lambda: small_study((12, 7, 5, 3), 9, "age + sex"),
+    "shared, missing cells": lambda: without_cells(small_study((12, 7, 5, 3), 7)),
+    "shared, without covariates": lambda: small_study((12, 1, 5), 6, ""),
 }
 
 
-def moments_of(kind: str) -> Moments:
-    return estimable(Moments.from_study(KINDS[kind]()))
+class Forms(NamedTuple):
+    """What two forms of one model are made of."""
+
+    moments: Moments
+    count: int
+    sharing: Sharing | None
+
+    def model(self, priors: bc.Priors | None = None) -> pm.Model:
+        return bc.build_model(self.moments, priors, shared_factors=self.count)
+
+    def packed(self, priors: bc.Priors | None = None) -> Packed:
+        return packed(self.moments, priors or bc.Priors(), self.sharing)
+
+
+def forms_of(kind: str) -> Forms:
+    count = 2 if "shared" in kind else 0
+    moments = estimable(Moments.from_study(KINDS[kind](), cross=count > 0))
+    if not count:
+        return Forms(moments, count, None)
+    return Forms(moments, count, sharing_of(moments, fixed_effects(moments), factors_of(moments, count)))
 
 
 def other_priors() -> bc.Priors:
@@ -84,8 +109,8 @@ def random_points(model: pm.Model, count: int = 5) -> list[dict[str, np.ndarray]
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_density_and_gradient_are_those_of_the_model(kind: str) -> None:
-    moments, priors = moments_of(kind), other_priors()
-    model, study = bc.build_model(moments, priors), packed(moments, priors)
+    forms, priors = forms_of(kind), other_priors()
+    model, study = forms.model(priors), forms.packed(priors)
     values = list(model.value_vars)
     outputs = [*model.logp(sum=False), *pytensor.grad(model.logp(), values)]
     function = pytensor.function(values, outputs, mode=INTERPRETED, on_unused_input="ignore")
@@ -104,19 +129,19 @@ def test_density_and_gradient_are_those_of_the_model(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_start_is_that_of_the_model(kind: str) -> None:
-    moments = moments_of(kind)
-    model = bc.build_model(moments)
+    forms = forms_of(kind)
+    model = forms.model()
     expected = flat(model.initial_point(), model)
-    np.testing.assert_allclose(packed(moments, bc.Priors()).start, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(forms.packed().start, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_parameters_are_those_of_the_model(kind: str) -> None:
     from bayescombat.sampling import reported
 
-    moments = moments_of(kind)
-    model, study = bc.build_model(moments), packed(moments, bc.Priors())
-    names = [name for name in reported(model) if moments.covariates or name != "beta"]
+    forms = forms_of(kind)
+    model, study = forms.model(), forms.packed()
+    names = [name for name in reported(model) if forms.moments.covariates or name != "beta"]
     assert set(study.reported) == set(names)
     outputs = model.replace_rvs_by_values([model[name] for name in names])
     function = pytensor.function(list(model.value_vars), outputs, mode=INTERPRETED, on_unused_input="ignore")
@@ -126,15 +151,16 @@ def test_parameters_are_those_of_the_model(kind: str) -> None:
             np.testing.assert_allclose(found[name], expected, rtol=1e-10, err_msg=name)
 
 
-def test_parameters_have_the_dims_of_the_model() -> None:
-    moments = moments_of("complete")
-    model, study = bc.build_model(moments), packed(moments, bc.Priors())
+@pytest.mark.parametrize("kind", ["complete", "shared"])
+def test_parameters_have_the_dims_of_the_model(kind: str) -> None:
+    forms = forms_of(kind)
+    model, study = forms.model(), forms.packed()
     assert study.reported == {name: tuple(model.named_vars_to_dims.get(name, ())) for name in study.reported}
     assert study.coords == {dim: list(model.coords[dim]) for dim in study.coords}
 
 
 def test_no_number_is_a_status() -> None:
-    study = packed(moments_of("complete"), bc.Priors())
+    study = forms_of("complete").packed()
     position = study.start.copy()
     position[-1] = np.nan
     assert density_at(study.start, study)[0] == 0
@@ -149,7 +175,7 @@ def test_machine_code_comes_from_disk_for_every_study() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_applies_to_every_kind(kind: str) -> None:
-    assert applies(moments_of(kind))
+    assert applies(forms_of(kind).moments)
 
 
 def test_other_studies_keep_the_readable_model() -> None:

@@ -11,8 +11,9 @@ from zlib import crc32
 
 from numba import carray, cfunc, njit, types
 
-from bayescombat.fused.density import expand, log_density_and_gradient
+from bayescombat.fused.density import log_density_and_gradient
 from bayescombat.fused.elementary import doubles
+from bayescombat.fused.report import expand
 from bayescombat.fused.rows import finite
 
 __all__ = ["density", "expansion", "sources"]

@@ -9,8 +9,9 @@ import math
 import numpy as np
 from numba import njit
 
-from bayescombat.fused.elementary import exp
+from bayescombat.fused.layout import positioned, unpacked
 from bayescombat.fused.rows import (
+    add,
     differences,
     marginal,
     normal,
@@ -24,17 +25,21 @@ from bayescombat.fused.rows import (
     to_slopes,
     uncentred,
 )
+from bayescombat.fused.sharing import (
+    SQUARES,
+    beside,
+    of_shared_cells,
+    shared_parts,
+    taken_out,
+    through_common,
+    through_shared,
+)
 
-__all__ = ["BLOCK", "HEAD", "expand", "log_density_and_gradient"]
-
-# Numbers that come before the arrays of a study: sizes, then the constant of the density.
-HEAD = 6
-# Numbers that tell of the priors of one kind of batch effects.
-BLOCK = 7
+__all__ = ["hyper_parameters", "log_density_and_gradient"]
 
 
 @njit(error_model="numpy")
-def _hypers(positions, blocks, weights):
+def hyper_parameters(positions, blocks, weights):
     """Return what the effects of batches are drawn from: means, log sds, and what z-scores these have."""
     batches = weights.shape[1]
     found, typical = np.empty((4, 2, batches)), np.empty(batches)
@@ -84,120 +89,64 @@ def _through_hyper(x, block, weight, mean, score, root, of_mean, of_log_sd, grad
 
 
 @njit(error_model="numpy")
-def _unpacked(data):
-    """Return the arrays of a study; `bayescombat.fused.packing` puts them together in this order."""
-    batches, features, directions, width = int(data[1]), int(data[2]), int(data[3]), int(data[4])
-    place = HEAD
-    blocks = data[place : place + 2 * BLOCK].reshape((2, BLOCK))
-    place += blocks.size
-    of_sd = data[place : place + 2 * batches].reshape((2, batches))
-    place += of_sd.size
-    sds = data[place : place + 3]
-    place += 3
-    cells = data[place : place + 6 * batches * features].reshape((6, batches, features))
-    place += cells.size
-    sxy = data[place : place + batches * directions * features].reshape((batches, directions, features))
-    place += sxy.size
-    mean_x = data[place : place + batches * directions * width].reshape((batches, directions, width))
-    place += mean_x.size
-    sxx = data[place : place + mean_x.size * directions].reshape((batches, directions, directions, width))
-    return blocks, of_sd, sds, cells, sxy, mean_x, sxx, data[place + sxx.size :]
-
-
-@njit(error_model="numpy")
-def _positioned(x, data):
-    """Split a position into hyper-parameters, features and cells, as the model declares them."""
-    batches, features, directions = int(data[1]), int(data[2]), int(data[3])
-    hyper = 2 * batches + 2
-    place = 2 * hyper
-    hypers = x[:place].reshape((2, hyper))
-    log_sigma, alpha = x[place : place + features], x[place + features : place + 2 * features]
-    place += 2 * features
-    beta = x[place : place + features * directions].reshape((features, directions))
-    return hypers, log_sigma, alpha, beta, x[place + beta.size :].reshape((batches, features))
-
-
-@njit(error_model="numpy")
 def log_density_and_gradient(x, data, gradient):
     """Return the log-density at a position on the unconstrained scale; set its gradient."""
-    blocks, of_sd, sds, cells, sxy, mean_x, sxx, _ = _unpacked(data)
-    hypers, log_sigma, alpha, beta, partly = _positioned(x, data)
-    of_hypers, of_log_sigma, of_alpha, of_beta, of_partly = _positioned(gradient, data)
+    blocks, of_sd, sds, cells, sxy, mean_x, sxx, _, shared = unpacked(data)
+    hypers, log_sigma, alpha, beta, partly, sampled, totals = positioned(x, data)
+    of_hypers, of_log_sigma, of_alpha, of_beta, of_partly, of_sampled, of_totals = positioned(gradient, data)
     batches, directions, features = sxy.shape
-    mean, log_sd, score, root = _hypers(hypers, blocks, of_sd)
+    mean, log_sd, score, root = hyper_parameters(hypers, blocks, of_sd)
     of_mean, of_log_sd = np.empty((2, batches)), np.empty((2, batches))
-    density = data[5] + normal(log_sigma, sds[0], of_log_sigma) + normal(alpha, sds[1], of_alpha)
+    share_of_scans, weight_of_squares = shared[-2], shared[-1]
+    sharing = share_of_scans.size > 0
+    parts, scores, along, _, square = shared_parts(sampled, totals, mean, log_sd, shared)
+    log_sigma, alpha, common = beside(log_sigma, alpha, parts, share_of_scans)
+    of_parts = np.empty_like(parts)
+    density = data[9] + normal(log_sigma, sds[0], of_log_sigma) + normal(alpha, sds[1], of_alpha)
     density += normal(beta.reshape(beta.size), sds[2], of_beta.reshape(beta.size))
-    of_slopes = np.zeros((directions, features))
-    slopes, slope = np.empty((directions, features)), np.empty((directions, features))
-    for k in range(directions):
-        for v in range(features):
-            slopes[k, v] = beta[v, k]
+    of_slopes, slope, slopes = np.zeros(sxy.shape[1:]), np.empty(sxy.shape[1:]), np.ascontiguousarray(beta.T)
     sigma, variance = squared(log_sigma)
-    row = np.empty((11, features))
-    z, inverse, log_scale, precision, squares = row[0], row[1], row[2], row[3], row[4]
-    away, share, known, excess, above, prior = row[5], row[6], row[7], row[8], row[9], row[10]
+    row = np.empty((13, features))
+    z, inverse, log_scale, precision, squares, away = row[0], row[1], row[2], row[3], row[4], row[5]
+    known, excess, above, prior, scale, within, share = row[6], row[7], row[8], row[9], row[10], row[11], row[12]
     for i in range(batches):
         weight, n, own, seen = cells[0, i], cells[1, i], cells[2, i], cells[3, i]
         level, spread = mean[1, i], log_sd[1, i]
         shifted(log_sigma, level, prior)
+        if sharing:
+            add(parts[i, SQUARES], prior)
         uncentred(partly[i], weight, prior, spread, z, inverse)
         precisions(z, prior, math.exp(spread), seen, log_scale, precision)
         differences(cells[4, i], alpha, sigma, mean[0, i], away)
-        for v in range(features):
-            squares[v] = cells[5, i, v]
+        if sharing:
+            taken_out(log_scale, sigma, parts[i], weight_of_squares, away, scale, precision, within)
+        else:
+            within[:] = precision
+        squares[:] = cells[5, i]
         residuals(slopes, mean_x[i], sxx[i], sxy[i], away, squares, slope)
         density += marginal(own, precision, variance, math.exp(2 * log_sd[0, i]), away, share, known, excess)
-        density += of_cells(n, squares, precision, log_scale, share, excess, above)
+        if sharing:
+            common_of = seen, parts[i], sigma, scale
+            density += of_shared_cells(
+                n, squares, within, log_scale, share, excess, away, known, common_of, of_parts[i], of_log_sigma, above
+            )
+        else:
+            density += of_cells(n, squares, precision, log_scale, share, excess, above)
         of_log_sd[1, i], part = through_centring(above, z, inverse, weight, spread, of_partly[i], prior)
         density += part
+        if sharing:
+            add(prior, of_parts[i, SQUARES])
         of_mean[1, i], of_mean[0, i], of_log_sd[0, i] = to_features(
             prior, share, excess, away, known, sigma, mean[0, i], of_log_sigma, of_alpha
         )
-        to_slopes(mean_x[i], slope, precision, away, known, of_slopes)
-    for k in range(directions):
-        for v in range(features):
-            of_beta[v, k] += of_slopes[k, v]
+        to_slopes(mean_x[i], slope, within, away, known, of_slopes)
+    of_beta += of_slopes.T
+    if sharing:
+        through_common(share_of_scans, common, sigma, of_alpha, of_log_sigma, of_parts)
+        scored = scores, along, square
+        density += through_shared(sampled, scored, of_parts, log_sd, shared, of_sampled, of_totals, of_mean, of_log_sd)
     for k in range(2):
         density += _through_hyper(
             hypers[k], blocks[k], of_sd[k], mean[k], score[k], root[k], of_mean[k], of_log_sd[k], of_hypers[k]
         )
     return density
-
-
-@njit(error_model="numpy")
-def expand(x, data, out):
-    """Set what a fit reports, in the order of `bayescombat.fused.packing.reported`."""
-    blocks, of_sd, _, cells, sxy, mean_x, _, units = _unpacked(data)
-    hypers, log_sigma, alpha, beta, partly = _positioned(x, data)
-    batches, directions, features = sxy.shape
-    mean, log_sd, _, _ = _hypers(hypers, blocks, of_sd)
-    location, scale = units[:features], units[features : 2 * features]
-    whitener = units[2 * features :].reshape((mean_x.shape[2], directions, directions))
-    prior, z, inverse = np.empty(features), np.empty(features), np.empty(features)
-    place = (1 + directions) * features
-    for v in range(features):
-        out[v] = location[v] + scale[v] * alpha[v]
-        for c in range(directions):
-            whole = 0.0
-            for k in range(directions):
-                whole += whitener[min(v, len(whitener) - 1), c, k] * beta[v, k]
-            out[features + v * directions + c] = whole * scale[v]
-        out[place + v] = scale[v] * math.exp(log_sigma[v])
-    place += features
-    for i in range(batches):
-        level, spread = mean[1, i], log_sd[1, i]
-        shifted(log_sigma, level, prior)
-        uncentred(partly[i], cells[0, i], prior, spread, z, inverse)
-        for v in range(features):
-            out[place + v] = exp(level + math.exp(spread) * z[v])
-        place += features
-    for k in range(2):
-        for i in range(batches):
-            out[place + i] = mean[k, i]
-            out[place + batches + i] = math.exp(log_sd[k, i])
-        place += 2 * batches
-    for k in range(2):
-        out[place], out[place + 1] = math.exp(hypers[k, 0]), hypers[k, batches]
-        out[place + 2] = math.exp(hypers[k, batches + 1])
-        place += 3

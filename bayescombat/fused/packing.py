@@ -1,13 +1,24 @@
 """A study as the numbers that the compiled density reads, and where its chains start; arrays only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from bayescombat.centring import as_sampled, known_of_means, known_of_sds, share_of_data, spread_at_start
-from bayescombat.fused.density import BLOCK, HEAD
+from bayescombat.centring import (
+    OFF_MODE,
+    as_sampled,
+    beside_sharing,
+    known_of_sds,
+    scores_at_start,
+    share_of_data,
+    spread_at_start,
+)
+from bayescombat.fused.layout import BLOCK, HEAD
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
+from bayescombat.shared import Sharing
 from bayescombat.standard import Effects, Standardised, Start, standardise, starting_point
 
 __all__ = ["Packed", "applies", "packed"]
@@ -34,15 +45,15 @@ class Packed:
     data: np.ndarray
     start: np.ndarray
     reported: dict[str, tuple[str, ...]]
-    coords: dict[str, list[str]]
+    coords: dict[str, list[Any]]
 
 
 def applies(moments: Moments) -> bool:
-    """Whether the compiled density knows all that these moments have; it knows no shared factors."""
+    """Whether the compiled density knows all that these moments have."""
     return moments.subjects is None and not moments.spec.smooths and len(moments.levels.active) == 1
 
 
-def packed(moments: Moments, priors: Priors) -> Packed:
+def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> Packed:
     """Put the moments of estimable features and the priors together.
 
     Parameters
@@ -51,12 +62,17 @@ def packed(moments: Moments, priors: Priors) -> Packed:
         Of one batch variable, without subjects and smooths.
     priors : Priors
         Scales of the priors.
+    sharing : Sharing, optional
+        What features share.
     """
     standard = standardise(moments)
     start = starting_point(standard, priors)
-    hypers = [_hyper("gamma", start.gamma[0], priors), _hyper("log_delta", start.log_delta[0], priors)]
+    shifts, *known = beside_sharing(start.gamma[0], start.log_delta[0], sharing)
+    effects = {"gamma": shifts, "log_delta": start.log_delta[0]}
+    hypers = [_hyper(name, *beside, priors) for (name, *beside) in zip(effects, effects.values(), known, strict=True)]
     blocks, weights, positions = (np.array(part) for part in zip(*hypers, strict=True))
-    cells, of_cells = _cells(standard, start)
+    cells, of_cells = _cells(standard, start, moments, sharing)
+    shared = _Shared.of(moments, sharing)
     sds = np.array([priors.log_sigma_sd, priors.alpha_sd, priors.beta_sd])
     arrays = [
         blocks,
@@ -69,22 +85,30 @@ def packed(moments: Moments, priors: Priors) -> Packed:
         standard.location,
         standard.scale,
         standard.whitener,
+        *shared.arrays,
     ]
     numbers = np.concatenate([np.ravel(array) for array in arrays])
     features, directions = start.beta.shape
-    sizes = len(standard.n), features, directions, standard.n.shape[1]
-    head = [HEAD + numbers.size, *sizes, _constant(standard, blocks, sds, positions.size + of_cells.size)]
-    position = [positions.ravel(), start.log_sigma, start.alpha, start.beta.ravel(), of_cells.ravel()]
-    coords = {"feature": moments.features, "batch": moments.levels.labels, "covariate": moments.covariates}
+    sizes = [len(standard.n), features, directions, standard.n.shape[1], *shared.sizes]
+    constant = _of_priors(blocks, sds, start) + _of_cells(standard, sharing) + shared.constant
+    head = [HEAD + numbers.size, *sizes, constant]
+    position = [positions.ravel(), shared.start, start.log_sigma, start.alpha, start.beta.ravel(), of_cells.ravel()]
+    coords: dict[str, Sequence[Any]] = {
+        "feature": moments.features,
+        "batch": moments.levels.labels,
+        "covariate": moments.covariates,
+    }
+    if sharing is not None:
+        coords["factor"] = range(sharing.factors.count)
     return Packed(
         data=np.concatenate([head, numbers]),
         start=np.concatenate(position),
-        reported=_reported(moments),
+        reported=_reported(moments, sharing),
         coords={dim: list(labels) for dim, labels in coords.items()},
     )
 
 
-def _reported(moments: Moments) -> dict[str, tuple[str, ...]]:
+def _reported(moments: Moments, sharing: Sharing | None) -> dict[str, tuple[str, ...]]:
     """Return the names of the parameters that draws hold, in order, with their dims."""
     dims: dict[str, tuple[str, ...]] = {
         "alpha": ("feature",),
@@ -98,15 +122,20 @@ def _reported(moments: Moments) -> dict[str, tuple[str, ...]]:
         dims |= {f"{name}_mean": ("batch",), f"{name}_sd": ("batch",)}
     for name in ("gamma", "log_delta"):
         dims |= dict.fromkeys((f"{name}_mean_spread", f"{name}_sd_log_typical", f"{name}_sd_spread"), ())
+    if sharing is not None:
+        dims |= {"batch_pattern": ("batch", "feature"), "noise_factor": ("batch", "factor")}
     return dims
 
 
-def _hyper(name: str, effects: Effects, priors: Priors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return priors of one kind of effects, how far the batches' log spreads are centred, and where they start."""
+def _hyper(name: str, effects: Effects, known: np.ndarray, priors: Priors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return priors of one kind of effects, how far the batches' log spreads are centred, and where they start.
+
+    `known` is what the data tell of the means of the batches.
+    """
     fields = ("mean", "sd", "sd_spread")
     medians = [np.log(getattr(priors, f"{name}_{field}_median")) for field in fields]
     widths = [getattr(priors, f"{name}_{field}_log_sd") for field in fields]
-    own = float(share_of_data(known_of_means(effects), effects.spread_low).min())
+    own = float(share_of_data(known, effects.spread_low).min())
     log_sd = np.log(effects.sd)
     typical, width = spread_at_start(log_sd, float(np.exp(medians[2])))
     weight = share_of_data(known_of_sds(effects), width)
@@ -116,25 +145,74 @@ def _hyper(name: str, effects: Effects, priors: Priors) -> tuple[np.ndarray, np.
     return block, weight, np.concatenate([[np.log(effects.spread)], means, [typical, np.log(width)], partly])
 
 
-def _cells(standard: Standardised, start: Start) -> tuple[np.ndarray, np.ndarray]:
+class _Shared(NamedTuple):
+    """What features share, as the density takes it: sizes, arrays, where scores start, and their priors' constant."""
+
+    sizes: Sequence[int] = (0, 0, 0, 0)
+    arrays: Sequence[np.ndarray] = ()
+    start: np.ndarray = np.zeros(0)
+    constant: float = 0.0
+
+    @classmethod
+    def of(cls, moments: Moments, sharing: Sharing | None) -> Self:
+        """Return this of moments; empty where features share nothing."""
+        if sharing is None:
+            return cls()
+        factors, patterns = sharing.factors, sharing.patterns
+        freedom, axes = np.maximum(moments.scans - 1, 1), factors.of_squares
+        arrays = [
+            sharing.known,
+            sharing.of_mean,
+            sharing.of_shifts,
+            sharing.of_noise,
+            patterns.axes.T,
+            factors.loadings.T,
+            axes.T,
+            factors.of_squares_mean,
+            factors.of_squares_weight,
+            np.log(sharing.sd),
+            freedom,
+            moments.scans / moments.scans.sum(),
+        ]
+        scores = scores_at_start(sharing)
+        start = np.concatenate([scores.ravel(), np.full(len(freedom) * axes.shape[1], OFF_MODE)])
+        constant = axes.shape[1] * np.log(2 * freedom).sum() / 2 - LOG_2PI / 2 * start.size
+        sizes = scores.shape[1], patterns.axes.shape[1], factors.count, axes.shape[1]
+        return cls(sizes, arrays, start, float(constant))
+
+
+def _cells(
+    standard: Standardised, start: Start, moments: Moments, sharing: Sharing | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return what is known of every cell, (kind, batch, feature), and where the log scales start."""
     scales, shape = start.log_delta[0], standard.mean_y.shape
-    weight = share_of_data(1 / scales.noise, scales.sd_low[:, None])
     n = np.broadcast_to(standard.n, shape)
-    own, seen = 1 / np.maximum(n, 1), n > 0
+    seen, freedom, own, known = n > 0, n, 1 / np.maximum(n, 1), 1.0
+    if sharing is not None:
+        known = sharing.factors.of_squares_weight
+        freedom, own = known * np.maximum(n - 1, 0), np.where(seen, sharing.factors.of_own(n, moments.scans), 1.0)
+    weight = share_of_data(known / scales.noise, scales.sd_low[:, None])
     level = start.log_sigma + scales.mean[:, None]
     partly = as_sampled(start.log_sigma + scales.effect, level, scales.sd[:, None], weight)
-    return np.stack([weight, n, own, seen, np.where(seen, standard.mean_y, 0.0), standard.syy]), partly
+    return np.stack([weight, freedom, own, seen, np.where(seen, standard.mean_y, 0.0), standard.syy]), partly
 
 
-def _constant(standard: Standardised, blocks: np.ndarray, sds: np.ndarray, normals: int) -> float:
-    """Return what the log-density has of constants: those of the priors' normal densities, and those of the cells."""
-    features, directions = standard.sxy.shape[1:]
+def _of_priors(blocks: np.ndarray, sds: np.ndarray, start: Start) -> float:
+    """Return what the log-density has of constants by the priors' normal densities, but for those of scores."""
+    features, directions = start.beta.shape
+    batches = len(start.gamma[0].mean)
     count = features * np.array([1, 1, directions])
     log_sds = np.log(blocks[:, 1:BLOCK:2]).sum() + (count * np.log(sds)).sum()
+    return float(-log_sds - LOG_2PI / 2 * (count.sum() + 4 * (batches + 1) + batches * features))
+
+
+def _of_cells(standard: Standardised, sharing: Sharing | None) -> float:
+    """Return what the log-density has of constants by the cells."""
     n = np.broadcast_to(standard.n, standard.mean_y.shape)
     n = n[n > 0]
-    return float(-log_sds - LOG_2PI / 2 * (normals + count.sum() + n.sum()) - np.log(n).sum() / 2)
+    if sharing is not None:
+        return -LOG_2PI / 2 * n.size
+    return float(-LOG_2PI / 2 * n.sum() - np.log(n).sum() / 2)
 
 
 def _without_sum(values: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from bayescombat.fused.elementary import exp, log
 
 __all__ = [
     "FAST",
+    "add",
     "differences",
     "finite",
     "marginal",
@@ -97,6 +98,13 @@ def shifted(values, shift, out):
     """Set the values moved by a shift."""
     for v in range(values.size):
         out[v] = values[v] + shift
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def add(values, to):
+    """Add values to others."""
+    for v in range(values.size):
+        to[v] += values[v]
 
 
 @njit(error_model="numpy", fastmath=FAST)

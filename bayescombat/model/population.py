@@ -1,14 +1,14 @@
 """The random part of the model: what features and batches are drawn from, on the standardised scale."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayescombat.centring import as_sampled, known_of_means, known_of_sds, share_of_data, spread_at_start
+from bayescombat.centring import as_sampled, beside_sharing, known_of_sds, share_of_data, spread_at_start
 from bayescombat.model.sharing import Hyper, Shared, declare_shared
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
@@ -22,9 +22,6 @@ __all__ = [
     "expected_shifts",
     "partly_centred",
 ]
-
-# A low guess of a spread, over the guess.
-LOW = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,11 +117,7 @@ def expected_shifts(population: Population) -> Any:
 def _hyper(suffix: str, priors: Priors, start: Start, k: int, sharing: Sharing | None) -> Hyper:
     """Declare what the effects of a batch variable's levels are drawn from."""
     shifts, scales, dim = start.gamma[k], start.log_delta[k], f"batch{suffix}"
-    of_shifts, of_scales = (known_of_means(effects) for effects in (shifts, scales))
-    if sharing is not None:
-        mean = sharing.mean - sharing.mean.mean()
-        shifts = replace(shifts, noise=sharing.own, mean=mean, sd=sharing.sd, sd_low=sharing.sd * LOW)
-        of_shifts, of_scales = sharing.information, known_of_means(scales, sharing.factors.beside_squares)
+    shifts, of_shifts, of_scales = beside_sharing(shifts, scales, sharing)
     gamma = _batch_priors("gamma", suffix, dim, priors, shifts, of_shifts)
     return Hyper(*gamma, *_batch_priors("log_delta", suffix, dim, priors, scales, of_scales))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayescombat.centring import OFF_MODE
+from bayescombat.centring import OFF_MODE, scores_at_start
 from bayescombat.factors import Loadings
 from bayescombat.moments import Moments
 from bayescombat.shared import Sharing
@@ -58,8 +58,7 @@ def declare_shared(moments: Moments, sharing: Sharing, hyper: Hyper) -> Shared:
     factors, patterns = sharing.factors, sharing.patterns
     spread = (hyper.gamma_sd / sharing.sd)[:, None] ** sharing.known
     general = hyper.gamma_mean[:, None] * sharing.of_mean
-    start = sharing.score + (sharing.mean - sharing.mean.mean())[:, None] * sharing.of_mean
-    start = np.where(start == 0, OFF_MODE, start)
+    start = scores_at_start(sharing)
     sampled = pm.Normal("score_partly", spread * general, spread, dims=("batch", "score"), initval=start)
     score = sampled / spread - general
     along = (sharing.of_shifts * score[:, None, :]).sum(axis=2) * hyper.gamma_sd[:, None]
@@ -79,4 +78,4 @@ def _squares(moments: Moments, factors: Loadings, hyper: Hyper) -> tuple[Any, np
     general = hyper.log_delta_mean[:, None] * factors.of_squares_mean
     start = np.full((len(freedom), axes.shape[1]), OFF_MODE)
     total = pm.Normal("square_total", general, np.sqrt(1 / (2 * freedom)), dims=("batch", "axis"), initval=start)
-    return pt.dot(total - general, axes.T) - size / (2 * freedom), 1 / (1 - size)
+    return pt.dot(total - general, axes.T) - size / (2 * freedom), factors.of_squares_weight

@@ -1,0 +1,192 @@
+"""What features share in the density: shifts along patterns, noise along factors, and what these do to scales.
+
+Arrays only. The equations are those of `bayescombat.model.sharing`.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from bayescombat.fused.elementary import exp
+from bayescombat.fused.rows import FAST
+
+__all__ = [
+    "SHIFT",
+    "SQUARES",
+    "beside",
+    "of_shared_cells",
+    "shared_parts",
+    "taken_out",
+    "through_common",
+    "through_shared",
+]
+
+# What is shared by the cells of a batch: shift in units of sigma, noise in units of the cell's scale, and what is added
+# to the logarithm of the scale that sums of squares are seen with.
+SHIFT, NOISE, SQUARES = 0, 1, 2
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def _add_along(scores, axes, out):
+    """Add scores (axis,) times axes (axis, feature)."""
+    for k in range(axes.shape[0]):
+        factor = scores[k]
+        for v in range(axes.shape[1]):
+            out[v] += factor * axes[k, v]
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def _onto(values, axes, out):
+    """Set axes (axis, feature) times values (feature,)."""
+    for k in range(axes.shape[0]):
+        total = 0.0
+        for v in range(axes.shape[1]):
+            total += values[v] * axes[k, v]
+        out[k] = total
+
+
+@njit(error_model="numpy")
+def _from_mean(values):
+    """Measure values (batch, axis) from their mean over the batches."""
+    batches, axes = values.shape
+    for k in range(axes):
+        total = 0.0
+        for i in range(batches):
+            total += values[i, k]
+        for i in range(batches):
+            values[i, k] -= total / batches
+
+
+@njit(error_model="numpy")
+def shared_parts(sampled, totals, mean, log_sd, shared):
+    """Return what the cells of a batch share, (batch, kind, feature), and the scores it is made of.
+
+    These are scores (batch, score), what they do to shifts along the axes of the patterns (batch, axis) and to the
+    noise (batch, factor), and scores of sums of squares (batch, square).
+    """
+    known, of_mean, of_shifts, of_noise, axes, loadings, squares, square_mean, base, freedom, _, _ = shared
+    batches, count = known.shape
+    score, along = np.empty((batches, count)), np.zeros((batches, len(axes)))
+    scans, square = np.zeros((batches, len(loadings))), np.empty((batches, len(squares)))
+    for i in range(batches):
+        for s in range(count):
+            root = math.exp(-known[i, s] * (log_sd[0, i] - base[i]))
+            score[i, s] = sampled[i, s] * root - mean[0, i] * of_mean[i, s]
+        gamma_sd = math.exp(log_sd[0, i])
+        for k in range(len(axes)):
+            for s in range(count):
+                along[i, k] += gamma_sd * of_shifts[i, k, s] * score[i, s]
+        for k in range(len(loadings)):
+            for s in range(count):
+                scans[i, k] += of_noise[i, k, s] * score[i, s]
+        for k in range(len(squares)):
+            square[i, k] = totals[i, k] - mean[1, i] * square_mean[k]
+    centred = along.copy()
+    _from_mean(centred)
+    parts = np.zeros((batches, 3, loadings.shape[1]))
+    for i in range(batches):
+        _add_along(centred[i], axes, parts[i, SHIFT])
+        _add_along(scans[i], loadings, parts[i, NOISE])
+        _add_along(square[i], squares, parts[i, SQUARES])
+        for k in range(len(squares)):
+            for v in range(squares.shape[1]):
+                parts[i, SQUARES, v] -= squares[k, v] * squares[k, v] / (2 * freedom[i])
+    return parts, score, along, scans, square
+
+
+@njit(error_model="numpy")
+def beside(log_sigma, alpha, parts, share):
+    """Return log sigma and alpha beside what is common to all batches of what is shared, and that, (kind, feature)."""
+    if not share.size:
+        return log_sigma, alpha, np.zeros((3, 0))
+    common = np.zeros((3, alpha.size))
+    for i in range(share.size):
+        for v in range(alpha.size):
+            common[SHIFT, v] += share[i] * (parts[i, SHIFT, v] + parts[i, NOISE, v])
+            common[SQUARES, v] += share[i] * parts[i, SQUARES, v]
+    log_sigma = log_sigma - common[SQUARES]
+    return log_sigma, alpha - np.exp(log_sigma) * common[SHIFT], common
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def taken_out(log_scale, sigma, part, weight, away, scale, precision, within):
+    """Take what is shared out of a batch's means; set its scale, and the precisions of means and sums of squares."""
+    for v in range(sigma.size):
+        scale[v] = exp(log_scale[v] - part[SQUARES, v])
+    for v in range(sigma.size):
+        within[v] = weight[v] * precision[v]
+    for v in range(sigma.size):
+        precision[v] *= exp(2 * part[SQUARES, v])
+    for v in range(sigma.size):
+        away[v] -= sigma[v] * part[SHIFT, v] + scale[v] * part[NOISE, v]
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def of_shared_cells(n, squares, within, log_scale, share, excess, away, known, shared, of_part, of_log_sigma, above):
+    """Set the gradient by the log scales, and by what is shared, through a batch's cells.
+
+    Return the part of the log-density that sums of squares and the scales of the means have.
+    """
+    seen, part, sigma, scale = shared
+    density = 0.0
+    for v in range(n.size):
+        density -= n[v] * log_scale[v] + seen[v] * (log_scale[v] - part[SQUARES, v]) + squares[v] * within[v] / 2
+    for v in range(n.size):
+        of_part[SHIFT, v] = away[v] * known[v] * sigma[v]
+        of_part[NOISE, v] = away[v] * known[v] * scale[v]
+    for v in range(n.size):
+        of_log_sigma[v] += of_part[SHIFT, v] * part[SHIFT, v]
+    for v in range(n.size):
+        above[v] = seen[v] * (excess[v] - 1) * (1 - share[v]) + of_part[NOISE, v] * part[NOISE, v]
+    for v in range(n.size):
+        of_part[SQUARES, v] = -above[v]
+    for v in range(n.size):
+        above[v] += squares[v] * within[v] - n[v]
+    return density
+
+
+@njit(error_model="numpy")
+def through_common(share, common, sigma, of_alpha, of_log_sigma, of_parts):
+    """Take the gradient by the features through what all batches have in common of what is shared."""
+    for v in range(sigma.size):
+        of_log_sigma[v] -= of_alpha[v] * sigma[v] * common[SHIFT, v]
+    for i in range(share.size):
+        for v in range(sigma.size):
+            of_parts[i, SHIFT, v] -= share[i] * of_alpha[v] * sigma[v]
+            of_parts[i, NOISE, v] -= share[i] * of_alpha[v] * sigma[v]
+            of_parts[i, SQUARES, v] -= share[i] * of_log_sigma[v]
+
+
+@njit(error_model="numpy")
+def through_shared(sampled, scored, of_parts, log_sd, shared, of_sampled, of_totals, of_mean, of_log_sd):
+    """Take the gradient by what is shared back to what scores are sampled as; return the log-density of these."""
+    known, on_mean, of_shifts, of_noise, axes, loadings, squares, square_mean, base, freedom, _, _ = shared
+    score, along, square = scored
+    batches, density = len(score), 0.0
+    of_along, of_scans = np.empty((batches, len(axes))), np.empty((batches, len(loadings)))
+    for i in range(batches):
+        _onto(of_parts[i, SHIFT], axes, of_along[i])
+        _onto(of_parts[i, NOISE], loadings, of_scans[i])
+        _onto(of_parts[i, SQUARES], squares, of_totals[i])
+    _from_mean(of_along)
+    for i in range(batches):
+        gamma_sd = math.exp(log_sd[0, i])
+        for k in range(len(axes)):
+            of_log_sd[0, i] += of_along[i, k] * along[i, k]
+        for s in range(score.shape[1]):
+            of_score = -score[i, s]
+            for k in range(len(axes)):
+                of_score += gamma_sd * of_shifts[i, k, s] * of_along[i, k]
+            for k in range(len(loadings)):
+                of_score += of_noise[i, k, s] * of_scans[i, k]
+            width = known[i, s] * (log_sd[0, i] - base[i])
+            of_sampled[i, s] = of_score * math.exp(-width)
+            of_log_sd[0, i] -= known[i, s] * (sampled[i, s] * of_sampled[i, s] + 1)
+            of_mean[0, i] -= of_score * on_mean[i, s]
+            density -= score[i, s] * score[i, s] / 2 + width
+        for k in range(len(squares)):
+            of_totals[i, k] -= 2 * freedom[i] * square[i, k]
+            of_mean[1, i] -= of_totals[i, k] * square_mean[k]
+            density -= freedom[i] * square[i, k] * square[i, k]
+    return density
