@@ -67,9 +67,9 @@ def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> 
     """
     standard = standardise(moments)
     start = starting_point(standard, priors)
-    shifts, *known = beside_sharing(start.gamma[0], start.log_delta[0], sharing)
-    effects = {"gamma": shifts, "log_delta": start.log_delta[0]}
-    hypers = [_hyper(name, *beside, priors) for (name, *beside) in zip(effects, effects.values(), known, strict=True)]
+    scales = start.log_delta[0]
+    shifts, of_shifts, of_scales = beside_sharing(start.gamma[0], scales, sharing)
+    hypers = [_hyper("gamma", shifts, of_shifts, priors), _hyper("log_delta", scales, of_scales, priors)]
     blocks, weights, positions = (np.array(part) for part in zip(*hypers, strict=True))
     cells, of_cells = _cells(standard, start, moments, sharing)
     shared = _Shared.of(moments, sharing)
@@ -93,19 +93,23 @@ def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> 
     constant = _of_priors(blocks, sds, start) + _of_cells(standard, sharing) + shared.constant
     head = [HEAD + numbers.size, *sizes, constant]
     position = [positions.ravel(), shared.start, start.log_sigma, start.alpha, start.beta.ravel(), of_cells.ravel()]
-    coords: dict[str, Sequence[Any]] = {
-        "feature": moments.features,
-        "batch": moments.levels.labels,
-        "covariate": moments.covariates,
-    }
-    if sharing is not None:
-        coords["factor"] = range(sharing.factors.count)
     return Packed(
         data=np.concatenate([head, numbers]),
         start=np.concatenate(position),
         reported=_reported(moments, sharing),
-        coords={dim: list(labels) for dim, labels in coords.items()},
+        coords=_coords(moments, sharing),
     )
+
+
+def _coords(moments: Moments, sharing: Sharing | None) -> dict[str, list[Any]]:
+    coords: dict[str, list[Any]] = {
+        "feature": list(moments.features),
+        "batch": list(moments.levels.labels),
+        "covariate": list(moments.covariates),
+    }
+    if sharing is not None:
+        coords["factor"] = list(range(sharing.factors.count))
+    return coords
 
 
 def _reported(moments: Moments, sharing: Sharing | None) -> dict[str, tuple[str, ...]]:
@@ -187,7 +191,7 @@ def _cells(
     """Return what is known of every cell, (kind, batch, feature), and where the log scales start."""
     scales, shape = start.log_delta[0], standard.mean_y.shape
     n = np.broadcast_to(standard.n, shape)
-    seen, freedom, own, known = n > 0, n, 1 / np.maximum(n, 1), 1.0
+    seen, freedom, own, known = n > 0, n, 1 / np.maximum(n, 1), np.ones(1)
     if sharing is not None:
         known = sharing.factors.of_squares_weight
         freedom, own = known * np.maximum(n - 1, 0), np.where(seen, sharing.factors.of_own(n, moments.scans), 1.0)
