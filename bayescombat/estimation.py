@@ -64,10 +64,10 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     from bayescombat.diagnosis import diagnose
     from bayescombat.sampling import sample
 
-    settings = settings.resolved(len(moments.features))
     fixed = fixed_effects(moments)
     warn_of_little_data(moments, fixed)
     factors = shared_factors_of(moments, shared_factors)
+    settings = settings.resolved(len(moments.features), sharing=factors is not None)
     sharing = None if factors is None else sharing_of(moments, fixed, factors)
     sampled = sample(model_of(moments, priors, sharing), settings)
     stats = sampled["sample_stats"].to_dataset()
@@ -75,7 +75,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     levels = moments.levels
     still = [] if moments.reference is None else levels.positions([moments.reference])[0]
     reference = [levels.labels[level] for level in still]
-    found = diagnose(posterior, stats, asked=settings.draws * settings.chains, reference=reference)
+    found = diagnose(posterior, stats, asked=settings.total, reference=reference)
     if not found.converged:
         warn(found.verdict, ConvergenceWarning)
     tree = xr.DataTree.from_dict(

@@ -12,16 +12,19 @@ from typing import Literal
 
 import numpy as np
 
+from bayescombat.batches import Levels
 from bayescombat.empirical import empirical_bayes
 from bayescombat.errors import BayesCombatError, listing
 from bayescombat.moments import Moments
 from bayescombat.regression import least_squares
+from bayescombat.study import Study
 
 __all__ = [
     "FEATURES_PER_FACTOR",
     "Loadings",
     "SharedFactors",
     "any_asked",
+    "by_default",
     "factors_of",
     "loadings_of",
     "observed_share",
@@ -33,6 +36,8 @@ __all__ = [
 type SharedFactors = int | Literal["auto"]
 
 FEWEST_FEATURES = 10
+# Cross-products of more features than this, for every batch, are kept only if they are asked for.
+MOST_BY_DEFAULT = 500
 FEATURES_PER_FACTOR = 3
 MOST_FACTORS = 10
 LARGEST_COMMUNALITY = 0.95
@@ -102,6 +107,13 @@ class Loadings:
     def count(self) -> int:
         """How many factors there are."""
         return int(self.loadings.shape[1])
+
+
+def by_default(data: Study | Moments) -> SharedFactors:
+    """Return how many factors NUTS has if nobody says: as many as there are, where they can be had."""
+    told = isinstance(data, Study) or data.cross is not None
+    plain = data.subjects is None and len(Levels.of(data.spec.batch, data.batches).active) == 1
+    return "auto" if told and plain and FEWEST_FEATURES <= len(data.features) <= MOST_BY_DEFAULT else 0
 
 
 def shared_factors_of(moments: Moments, asked: SharedFactors) -> Loadings | None:

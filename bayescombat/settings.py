@@ -18,7 +18,7 @@ FEW_FEATURES = 20
 class Settings:
     """How to sample: sizes, seed, and the acceptance that the step size is tuned to."""
 
-    draws: int = 1000
+    draws: int | None = None
     tune: int = 1000
     chains: int = 4
     cores: int | None = None
@@ -30,7 +30,7 @@ class Settings:
         """Check every number."""
         for name, least in (("draws", FEWEST_DRAWS), ("tune", 1), ("chains", 1), ("cores", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is None and name in ("cores", "seed"):
+            if value is None and name in ("draws", "cores", "seed"):
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) < 2**64:
                 raise BayesCombatError(f"Expected {name} to be a whole number of at least {least}, found {value!r}.")
@@ -38,9 +38,19 @@ class Settings:
         if self.target_accept is not None and not 0 < self.target_accept < 1:
             raise BayesCombatError(f"Expected target_accept between 0 and 1, found {self.target_accept!r}.")
 
-    def resolved(self, n_feature: int) -> "Settings":
-        """Return the settings with every default decided, so that a file can tell how to repeat them."""
+    @property
+    def total(self) -> int:
+        """Draws of all chains together, once they are decided."""
+        assert self.draws is not None
+        return self.draws * self.chains
+
+    def resolved(self, n_feature: int, sharing: bool = False) -> "Settings":
+        """Return the settings with every default decided, so that a file can tell how to repeat them.
+
+        Features that share factors take more draws to explore.
+        """
         cores = self.cores or min(self.chains, os.cpu_count() or 1)
         seed = randbits(32) if self.seed is None else self.seed
         target = self.target_accept or (0.99 if n_feature < FEW_FEATURES else 0.9)
-        return replace(self, cores=cores, seed=seed, target_accept=target)
+        draws = self.draws or (2000 if sharing else 1000)
+        return replace(self, draws=draws, cores=cores, seed=seed, target_accept=target)

@@ -15,6 +15,7 @@ NAMES = (
     "voxels",
     "startup",
     "mixing",
+    "centring",
     "coverage",
     "crossed",
     "repeated",

@@ -22,7 +22,7 @@ def of_site(site: str, full: dict[str, bc.Fit], seed: int = 0, **settings: objec
     site : str
         The site that is left out.
     full : dict of Fit
-        Fits to everything, by method; that of empirical Bayes is held against shared factors too.
+        Fits to everything without shared factors, by method; fits with them are held against these too.
     seed : int
         Which scans are shown.
     **settings
@@ -41,16 +41,19 @@ def of_site(site: str, full: dict[str, bc.Fit], seed: int = 0, **settings: objec
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bc.BayesCombatWarning)
         rest = study_of(table[table["site"] != site], **ROLES)
-        fits = {"nuts": bc.fit(rest, progress_bar=False, **settings), "eb": bc.fit(rest, method="eb")}
-        fits["eb, shared factors"] = bc.fit(rest, method="eb", shared_factors="auto")
+        fits = {}
+        for suffix, shared in (("", 0), (", shared factors", "auto")):
+            fits[f"nuts{suffix}"] = bc.fit(rest, progress_bar=False, shared_factors=shared, **settings)
+            fits[f"eb{suffix}"] = bc.fit(rest, method="eb", shared_factors=shared)
         for shown in (count for count in SHOWN if count is None or count <= len(mine)):
             row: dict[str, object] = {"scans": "all" if shown is None else shown}
             some = mine.iloc[order[:shown]]
             for method, fit in fits.items():
                 adopted = fit.adopt(some) if len(some) else fit
-                expected = full["eb" if method.startswith("eb") else method].harmonize(mine)["mean"].to_pandas()
+                whole = full[method.split(",")[0]]
+                expected = whole.harmonize(mine)["mean"].to_pandas()
                 found = adopted.harmonize(mine, unseen="prior")["mean"].to_pandas()
-                sigma = full["eb" if method.startswith("eb") else method].parameters["sigma"]
+                sigma = whole.parameters["sigma"]
                 sigma = sigma.mean([dim for dim in ("chain", "draw") if dim in sigma.dims]).to_pandas()
                 away = (found - expected)[sigma.index] / sigma
                 row[method] = float((away**2).to_numpy().mean())
@@ -73,8 +76,14 @@ def table(sites: list[str] | None = None) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bc.BayesCombatWarning)
         study = study_of(whole, **ROLES)
-        full = {"nuts": bc.fit(study, progress_bar=False, **settings), "eb": bc.fit(study, method="eb")}
+        nuts = bc.fit(study, progress_bar=False, shared_factors=0, **settings)
+        full = {"nuts": nuts, "eb": bc.fit(study, method="eb")}
     parts = [of_site(site, full, **settings) for site in sites or sorted(whole["site"].unique())]
     found = pd.concat(parts)
-    mean = found.groupby("scans", sort=False)[["nuts", "eb", "eb, shared factors", "said"]].mean() ** 0.5
+    mean = (
+        found.groupby("scans", sort=False)[
+            [*(f"{kind}{suffix}" for suffix in ("", ", shared factors") for kind in full), "said"]
+        ].mean()
+        ** 0.5
+    )
     return mean.assign(sites=found.groupby("scans", sort=False).size())

@@ -17,8 +17,8 @@ NUTS: dict[str, object] = {"chains": 2, "draws": 500, "tune": 500, "seed": 1, "p
 METHODS: dict[str, dict[str, object]] = {
     "EB": {"method": "eb"},
     "EB, shared factors": {"method": "eb", "shared_factors": "auto"},
+    "NUTS, no shared factors": NUTS | {"shared_factors": 0},
     "NUTS": NUTS,
-    "NUTS, shared factors": NUTS | {"shared_factors": "auto"},
 }
 
 

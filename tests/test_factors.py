@@ -1,5 +1,6 @@
 """Features that share factors: their cross-products, how many factors there are, what both estimators make of them."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 import bayescombat as bc
 from bayescombat.adoption import Evidence, Population, Shared, from_data
 from bayescombat.errors import BayesCombatError, DataError
-from bayescombat.factors import factors_of
+from bayescombat.factors import by_default, factors_of
 from bayescombat.identification import estimable
 from bayescombat.mixed import Mixed, learned_patterns, mixed
 from bayescombat.moments import Moments
+from bayescombat.settings import Settings
 
 SCANS = (40, 35, 30, 25, 20, 15, 10, 3)
 
@@ -237,6 +239,59 @@ def test_auto_without_factors_is_the_fit_of_independent_features() -> None:
     study = study_of(bc.datasets.simulate((30, 20, 10), features=15, seed=1))
     one, other = (bc.fit(study, method="eb", shared_factors=count).parameters for count in ("auto", 0))
     assert one.identical(other)
+
+
+# ---------------------------------------------------------------- by default
+
+QUICK = {"chains": 1, "tune": 10, "draws": 4, "seed": 1, "progress_bar": False}
+
+
+def has_factors(data: bc.Study | Moments, **options: object) -> bool:
+    with warnings.catch_warnings():
+        # So few draws cannot converge, and need not.
+        warnings.simplefilter("ignore", bc.ConvergenceWarning)
+        fit = bc.fit(data, **options)
+    return "factors" in fit.tree.children
+
+
+def test_features_share_factors_by_default_in_full_bayes(study: bc.Study) -> None:
+    assert has_factors(study, **QUICK)
+
+
+def test_empirical_bayes_is_the_published_one_by_default(study: bc.Study) -> None:
+    assert not has_factors(study, method="eb")
+
+
+def test_independent_features_share_nothing_by_default() -> None:
+    assert not has_factors(study_of(bc.datasets.simulate((30, 20, 10), features=15, seed=1)), **QUICK)
+
+
+def test_few_features_share_nothing_by_default(simulation: bc.datasets.Simulation) -> None:
+    assert not has_factors(study_of(simulation, features=simulation.features[:9]), **QUICK)
+
+
+def test_moments_without_cross_products_share_nothing_by_default(study: bc.Study) -> None:
+    assert not has_factors(Moments.from_study(study), **QUICK)
+
+
+def test_hidden_factors_that_are_removed_are_not_shared_by_default(study: bc.Study) -> None:
+    assert not has_factors(study, factors=1, **QUICK)
+
+
+def test_several_batch_variables_and_subjects_share_nothing_by_default(simulation: bc.datasets.Simulation) -> None:
+    table = simulation.table.assign(
+        software=np.arange(len(simulation.table)) % 2, person=np.arange(len(simulation.table)) // 2
+    )
+    roles = {"covariates": "age", "features": simulation.features}
+    crossed = bc.Study.from_dataframe(table, batch=["site", "software"], **roles)
+    repeated = bc.Study.from_dataframe(table, batch="site", subject="person", **roles)
+    for data in (crossed, repeated):
+        assert by_default(data) == 0
+
+
+def test_draws_are_twice_as_many_by_default_where_features_share_factors() -> None:
+    assert [Settings().resolved(24, sharing=sharing).draws for sharing in (False, True)] == [1000, 2000]
+    assert Settings(draws=300).resolved(24, sharing=True).draws == 300
 
 
 # ---------------------------------------------------------------- full Bayes

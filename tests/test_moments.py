@@ -116,6 +116,7 @@ def test_merging_sites_equals_pooling(offset: float) -> None:
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])
+@settings(deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(2, 6))
 def test_merging_any_split_of_the_scans_equals_pooling(offset: float, seed: int, count: int) -> None:
     data = table(seed=1, offset=offset)

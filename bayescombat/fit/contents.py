@@ -280,4 +280,6 @@ class Contents:
         sizes = self.layout.levels.sizes
         features, batches = len(self.layout.features), " + ".join(map(str, sizes))
         scans = int(self.layout.scans.sum()) // len(sizes)
-        return f"Fit by {method}: {features} features, {batches} batches, {scans} scans\n  {self.verdict}"
+        factors = self.loadings.shape[1]
+        sharing = f" that share {factors} factor{'s' * (factors > 1)}" if factors else ""
+        return f"Fit by {method}: {features} features{sharing}, {batches} batches, {scans} scans\n  {self.verdict}"

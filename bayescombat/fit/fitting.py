@@ -8,7 +8,7 @@ from typing import get_args
 from bayescombat.empirical import Compat
 from bayescombat.errors import BayesCombatError, check_choice
 from bayescombat.estimation import Estimator, by_empirical_bayes, by_nuts
-from bayescombat.factors import SharedFactors
+from bayescombat.factors import SharedFactors, by_default
 from bayescombat.fit.chunked import chunked_tree
 from bayescombat.fit.contents import Method
 from bayescombat.fit.fitted import Fit
@@ -30,7 +30,7 @@ def fit(
     method: Method = "nuts",
     *,
     priors: Priors | None = None,
-    draws: int = 1000,
+    draws: int | None = None,
     tune: int = 1000,
     chains: int = 4,
     cores: int | None = None,
@@ -40,7 +40,7 @@ def fit(
     shrinkage: Shrinkage = "parametric",
     mean_only: bool = False,
     compat: Compat | None = None,
-    shared_factors: SharedFactors = 0,
+    shared_factors: SharedFactors | None = None,
     factors: Factors = 0,
     factors_despite_covariates: bool = False,
     covariance: bool | float = False,
@@ -65,8 +65,9 @@ def fit(
         Full Bayes by NUTS, or empirical Bayes in closed form.
     priors : Priors, optional
         For NUTS: scales of the priors.
-    draws, tune, chains : int
-        For NUTS: draws kept and warm-up steps per chain, and chains.
+    draws, tune, chains : int, optional
+        For NUTS: draws kept and warm-up steps per chain, and chains. By default 1,000 draws, and 2,000 where features
+        share factors, which takes longer to explore.
     cores : int, optional
         For NUTS: chains sampled at a time; by default as many as the machine has cores.
     seed : int, optional
@@ -87,11 +88,14 @@ def fit(
         mean-only. It differs from longCombat in that repeated scans of a subject do not count as independent ones when
         a batch's shift is shrunken, in that its scale is measured by what intercepts leave of the degrees of freedom,
         and in that intercepts are predicted from the shrunken effects.
-    shared_factors : int or "auto"
+    shared_factors : int or "auto", optional
         How many factors the features share in the noise of a scan; batches then have patterns over the features too,
-        learned from each other. ``"auto"`` for as many as parallel analysis finds. With none, the features of a scan
-        are independent given its batch: then what is said of averages over correlated features is too sure. For
-        tables of some hundred features at most; moments must have been made with `cross`.
+        learned from each other. ``"auto"`` for as many as parallel analysis finds, none below ten features. With none,
+        the features of a scan are independent given its batch: then what is said of averages over correlated features
+        is too sure. By default ``"auto"`` for NUTS, and none for empirical Bayes, whose estimates are then the
+        published ones; none either where factors cannot be had: with several batch variables, with subjects, with
+        `factors`, in moments that were made without `cross`, and in tables of more than 500 features unless they are
+        asked for.
     factors : int or "auto"
         How many hidden factors of the residuals to *remove*, as ``remove`` of a study removes covariates; ``"auto"``
         for as many as parallel analysis finds. Not to be mixed up with `shared_factors`, which leave values where they
@@ -199,11 +203,8 @@ def fit(
     if isinstance(data, ChunkedStudy):
         settings = replace(settings, progress_bar=True)
     _check_method(method, priors, settings, (shrinkage, mean_only, compat))
-    estimator: Estimator = partial(
-        by_empirical_bayes, shrinkage=shrinkage, mean_only=mean_only, compat=compat, shared_factors=shared_factors
-    )
-    if method == "nuts":
-        estimator = partial(by_nuts, priors=priors or Priors(), settings=settings, shared_factors=shared_factors)
+    if shared_factors is None and (method == "eb" or factors != 0):
+        shared_factors = 0
     if shared_factors != 0 and factors != 0:
         raise BayesCombatError(
             "Expected either shared_factors, which model what features share, or factors, which remove it, found both. "
@@ -217,7 +218,14 @@ def fit(
                 f"method={method!r} or one of these. They need all features of a scan at once: fit in memory."
             )
         return Fit(chunked_tree(data, shrinkage, mean_only, compat, progress_bar))
+    if shared_factors is None:
+        shared_factors = by_default(data)
     moments = as_moments(data, cross=shared_factors != 0 or asked.needs_cross)
+    estimator: Estimator = partial(
+        by_empirical_bayes, shrinkage=shrinkage, mean_only=mean_only, compat=compat, shared_factors=shared_factors
+    )
+    if method == "nuts":
+        estimator = partial(by_nuts, priors=priors or Priors(), settings=settings, shared_factors=shared_factors)
     return Fit(fitted_tree(moments, estimator, asked, data if isinstance(data, Study) else None))
 
 
