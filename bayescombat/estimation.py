@@ -67,7 +67,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     fixed = fixed_effects(moments)
     warn_of_little_data(moments, fixed)
     factors = shared_factors_of(moments, shared_factors)
-    settings = settings.resolved(len(moments.features), sharing=factors is not None)
+    settings = settings.resolved(len(moments.features), len(moments.levels.labels), sharing=factors is not None)
     sharing = None if factors is None else sharing_of(moments, fixed, factors)
     sampled = sample(model_of(moments, priors, sharing), settings)
     stats = sampled["sample_stats"].to_dataset()

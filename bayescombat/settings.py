@@ -12,6 +12,8 @@ __all__ = ["FEWEST_DRAWS", "Settings"]
 FEWEST_DRAWS = 4
 # Below this many features the priors of the batches are hardly informed: short steps are needed, and cheap.
 FEW_FEATURES = 20
+# Below this many batches what features share is explored slowly, and draws take little room.
+FEW_BATCHES = 10
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,10 @@ class Settings:
         assert self.draws is not None
         return self.draws * self.chains
 
-    def resolved(self, n_feature: int, sharing: bool = False) -> "Settings":
-        """Return the settings with every default decided, so that a file can tell how to repeat them.
-
-        Features that share factors take more draws to explore.
-        """
+    def resolved(self, n_feature: int, n_batch: int, sharing: bool = False) -> "Settings":
+        """Return the settings with every default decided, so that a file can tell how to repeat them."""
         cores = self.cores or min(self.chains, os.cpu_count() or 1)
         seed = randbits(32) if self.seed is None else self.seed
         target = self.target_accept or (0.99 if n_feature < FEW_FEATURES else 0.9)
-        draws = self.draws or (2000 if sharing else 1000)
+        draws = self.draws or (2000 if sharing and n_batch < FEW_BATCHES else 1000)
         return replace(self, draws=draws, cores=cores, seed=seed, target_accept=target)

@@ -289,9 +289,10 @@ def test_several_batch_variables_and_subjects_share_nothing_by_default(simulatio
         assert by_default(data) == 0
 
 
-def test_draws_are_twice_as_many_by_default_where_features_share_factors() -> None:
-    assert [Settings().resolved(24, sharing=sharing).draws for sharing in (False, True)] == [1000, 2000]
-    assert Settings(draws=300).resolved(24, sharing=True).draws == 300
+def test_draws_are_twice_as_many_by_default_where_features_of_few_batches_share_factors() -> None:
+    assert [Settings().resolved(24, 9, sharing=sharing).draws for sharing in (False, True)] == [1000, 2000]
+    assert Settings().resolved(24, 10, sharing=True).draws == 1000
+    assert Settings(draws=300).resolved(24, 9, sharing=True).draws == 300
 
 
 # ---------------------------------------------------------------- full Bayes

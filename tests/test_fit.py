@@ -169,7 +169,7 @@ def test_nuts_to_a_reference(tiny_simulation: bc.datasets.Simulation, fit_tiny: 
 
 
 def test_a_fit_without_seed_keeps_the_one_it_drew() -> None:
-    first, second = (Settings().resolved(n_feature=8).seed for _ in range(2))
+    first, second = (Settings().resolved(n_feature=8, n_batch=4).seed for _ in range(2))
     assert isinstance(first, int) and first != second
 
 

@@ -212,7 +212,8 @@ def test_posterior_is_that_of_the_readable_model(study: bc.Study) -> None:
     from bayescombat.settings import Settings
 
     moments = estimable(Moments.from_study(study))
-    settings = Settings(draws=2000, seed=1, progress_bar=False).resolved(len(moments.features))
+    sizes = len(moments.features), len(moments.levels.labels)
+    settings = Settings(draws=2000, seed=1, progress_bar=False).resolved(*sizes)
     models = packed(moments, bc.Priors()), bc.build_model(moments)
     trees = [sample(model, settings)["posterior"].to_dataset() for model in models]
     for name in trees[0].data_vars:
