@@ -4,7 +4,7 @@ PyMC and nutpie are imported only where they are used, so that empirical Bayes s
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, get_args
@@ -88,7 +88,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
         }
     )
     if sharing is not None:
-        tree["factors"] = _loadings(sharing.factors, sharing.patterns, moments)
+        tree["factors"] = _loadings(sharing.factors, [sharing.patterns], moments)
     tree.attrs = {
         "method": "nuts",
         "settings": json.dumps(asdict(settings)),
@@ -196,14 +196,21 @@ def check_compat(moments: Moments, compat: Compat | None) -> None:
         )
 
 
-def _loadings(factors: Loadings, patterns: Patterns, moments: Moments) -> xr.DataTree:
+def _loadings(factors: Loadings, patterns: Sequence[Patterns], moments: Moments) -> xr.DataTree:
     of_noise = {"units": "1", "long_name": "correlation of the feature's noise with the factor"}
     of_shifts = {"units": "gamma_sd", "long_name": "loading of a new batch's shift on the pattern"}
+    found = [one.axes @ one.new for one in patterns]
     data = {
         "loadings": (("feature", "factor"), factors.loadings, of_noise),
-        "patterns": (("feature", "pattern"), patterns.axes @ patterns.new, of_shifts),
+        "patterns": (("feature", "pattern"), np.concatenate(found, axis=1), of_shifts),
     }
-    return xr.DataTree(xr.Dataset(data, {"feature": list(moments.features), "factor": range(factors.count)}))
+    variables = np.repeat(np.array(moments.levels.active, dtype=object), [part.shape[1] for part in found])
+    coords = {
+        "feature": list(moments.features),
+        "factor": range(factors.count),
+        "batch_variable": ("pattern", variables),
+    }
+    return xr.DataTree(xr.Dataset(data, coords))
 
 
 def warn_of_little_data(moments: Moments, fit: LeastSquares | None, whole_run: bool = False) -> None:

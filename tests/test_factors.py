@@ -324,7 +324,7 @@ def test_scores_of_an_adopted_batch_have_their_exact_posterior() -> None:
     population = Population(tiny * 500, np.full(draws, np.log(0.3)), tiny, tiny, np.log(tiny), tiny, 8)
     mean = rng.normal(size=features)
     own = 1 / scans - (loadings**2).sum(axis=1) / scans
-    shared = Shared(patterns, loadings, scans)
+    shared = Shared(patterns, loadings, np.array([[scans]]))
     squares = np.full((draws, features), scans - 1.0)
     evidence = Evidence(np.full((1, features), scans), 1 / own[None], np.tile(mean, (draws, 1)), squares, shared)
     found = from_data(population, evidence, rng)
