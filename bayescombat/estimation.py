@@ -31,8 +31,9 @@ from bayescombat.parameters import estimated, identify
 from bayescombat.priors import Priors
 from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
+from bayescombat.scores import CrossedSharing, Sharing, sharing_of
 from bayescombat.settings import Settings
-from bayescombat.shared import Sharing, shared_empirical_bayes, sharing_of
+from bayescombat.shared import shared_empirical_bayes
 from bayescombat.shrinkage import LEAST_FREEDOM, MANY_FEATURES, MOST_ITERATIONS, Shrinkage
 
 __all__ = [
@@ -88,7 +89,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
         }
     )
     if sharing is not None:
-        tree["factors"] = _loadings(sharing.factors, [sharing.patterns], moments)
+        tree["factors"] = _loadings(sharing.factors, [one.patterns for one in sharing.of_variables], moments)
     tree.attrs = {
         "method": "nuts",
         "settings": json.dumps(asdict(settings)),
@@ -100,11 +101,11 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     return tree
 
 
-def model_of(moments: Moments, priors: Priors, sharing: Sharing | None) -> Any:
+def model_of(moments: Moments, priors: Priors, sharing: Sharing | CrossedSharing | None) -> Any:
     """Return what is sampled: the compiled density where it knows all that the moments have, else the PyMC model."""
     from bayescombat.fused import applies, packed
 
-    if applies(moments):
+    if applies(moments) and not isinstance(sharing, CrossedSharing):
         return packed(moments, priors, sharing)
     from bayescombat.model import build_model
 

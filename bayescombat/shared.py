@@ -5,7 +5,7 @@ patterns over the features that the effects of other batches have (`mixed.py`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -19,54 +19,10 @@ from bayescombat.pooling import Pooled, beside_others, by_level, in_cells
 from bayescombat.regression import LeastSquares
 from bayescombat.shrinkage import LEAST_FREEDOM, MOST_ITERATIONS, Hats
 
-__all__ = ["Sharing", "shared_empirical_bayes", "shared_new_batch", "sharing_of"]
+__all__ = ["Found", "found_of", "shared_empirical_bayes", "shared_new_batch"]
 
 TYPICAL_SHIFTS = 0.1
 TYPICAL_LOG_SCALES = 0.02
-
-
-@dataclass(frozen=True, eq=False)
-class Sharing:
-    """What features share, and scores for it that data tell apart.
-
-    A score is standard normal beforehand; given the spreads that empirical Bayes finds, the scores of a batch are
-    independent given its data too.
-
-    Parameters
-    ----------
-    factors : Loadings
-        Of the noise of a scan.
-    patterns : Patterns
-        Of the shifts of a batch.
-    of_shifts : ndarray, (batch, axis, score)
-        How the shifts of a batch along the axes of the patterns follow its scores, in units of their spread.
-    of_noise : ndarray, (batch, factor, score)
-        How the mean noise of its scans along the factors does.
-    score : ndarray, (batch, score)
-        Expected scores.
-    of_mean : ndarray, (batch, score)
-        How much lower a score is expected for a higher mean of the batch's shifts.
-    known : ndarray, (batch, score)
-        Share of the data in what is known of a score, as far as it is one of shifts.
-    information : ndarray, (batch,)
-        What the data tell of the mean of the batch's shifts.
-    mean, sd : ndarray, (batch,)
-        Of the shifts, beside the patterns.
-    own : ndarray, (batch, feature)
-        Variance of the unshrunken shifts beside what features share.
-    """
-
-    factors: Loadings
-    patterns: Patterns
-    of_shifts: np.ndarray
-    of_noise: np.ndarray
-    score: np.ndarray
-    of_mean: np.ndarray
-    known: np.ndarray
-    information: np.ndarray
-    mean: np.ndarray
-    sd: np.ndarray
-    own: np.ndarray
 
 
 def shared_empirical_bayes(
@@ -99,9 +55,10 @@ def shared_empirical_bayes(
     their cells, as if a level's were those of one cell. A variable's spreads, scales and patterns are found as if the
     effects of the others were known.
     """
-    found = _found(moments, fit, factors, mean_only)
+    found = found_of(moments, fit, factors, mean_only)
     alpha, sigma, shifts, scales = found.alpha, found.sigma, found.shifts, found.scales
-    (gamma, gamma_mean), (log_delta, log_delta_mean) = (_from_one_origin(moments, fit, kind) for kind in (shifts, scales))
+    gamma, gamma_mean = _from_one_origin(moments, fit, shifts)
+    log_delta, log_delta_mean = _from_one_origin(moments, fit, scales)
     delta = np.exp(log_delta)
     if moments.reference is not None:
         levels = moments.levels
@@ -117,46 +74,17 @@ def shared_empirical_bayes(
         "gamma_mean_spread": np.concatenate([one.spread for one in shifts]),
         "log_delta_mean_spread": np.concatenate([one.spread for one in scales]),
     }
-    passes = max(one.passes for one in (*shifts, *scales))
+    passes = max(max(one.passes for one in shifts), max(one.passes for one in scales))
     iterations = np.full(len(gamma), MOST_ITERATIONS if passes == MOST_PASSES else passes)
     estimates = Estimates(alpha, fit.beta, sigma, sigma * gamma, delta, hyper, iterations, smooth_sd=fit.smooth_sd)
     return estimates, found.patterns
 
 
-def sharing_of(moments: Moments, fit: LeastSquares, factors: Loadings) -> Sharing:
-    """Return what features share, as empirical Bayes finds it; arguments as in `shared_empirical_bayes`."""
-    found = _found(moments, fit, factors, mean_only=False)
-    (shifts,), (patterns,) = found.shifts, found.patterns
-    sd = shifts.sd
-    own, noise = found.errors
-    loadings = np.concatenate([sd[:, None, None] * patterns.of_features, noise], axis=2)
-    weighted = loadings / (sd[:, None] ** 2 + own)[..., None]
-    values, turn = np.linalg.eigh(weighted.swapaxes(1, 2) @ loadings)
-    values, axes = np.maximum(values, 0), patterns.each.shape[2]
-    of_mean = (turn.swapaxes(1, 2) @ weighted.sum(axis=1)[..., None])[..., 0]
-    # Scores of patterns come in units of their spread, those of noise as they are.
-    score = shifts.scores[:, 1:].copy()
-    score[:, :axes] /= sd[:, None]
-    return Sharing(
-        factors=factors,
-        patterns=patterns,
-        of_shifts=patterns.each @ turn[:, :axes],
-        of_noise=turn[:, axes:] / np.sqrt(np.maximum(moments.scans, 1))[:, None, None],
-        score=(turn.swapaxes(1, 2) @ score[..., None])[..., 0],
-        of_mean=of_mean / (1 + values),
-        known=values / (1 + values) * (turn[:, :axes] ** 2).sum(axis=1),
-        information=(1 / (sd[:, None] ** 2 + own)).sum(axis=1) - (of_mean**2 / (1 + values)).sum(axis=1),
-        mean=shifts.mean,
-        sd=sd,
-        own=own,
-    )
-
-
-class _Found(NamedTuple):
-    """Alpha and sigma (feature,) without a reference, and what is found of every batch variable.
+class Found(NamedTuple):
+    """Alpha and sigma (feature,) without a reference, and what is found of the levels of every batch variable.
 
     `residual` (cell, feature) is what alpha leaves of the means of cells, in units of sigma, and `errors` are its
-    variances beside the factors and its loadings, (cell, feature[, factor]).
+    variances beside the factors and its loadings, (cell, feature[, score]); `pooled` are those of the levels' means.
     """
 
     alpha: np.ndarray
@@ -166,9 +94,11 @@ class _Found(NamedTuple):
     patterns: list[Patterns]
     residual: np.ndarray
     errors: tuple[np.ndarray, np.ndarray]
+    pooled: list[tuple[np.ndarray, np.ndarray]]
 
 
-def _found(moments: Moments, fit: LeastSquares, factors: Loadings, mean_only: bool) -> _Found:
+def found_of(moments: Moments, fit: LeastSquares, factors: Loadings, mean_only: bool = False) -> Found:
+    """Return what empirical Bayes finds; arguments as in `shared_empirical_bayes`."""
     # A reference batch is shrunken as the others are, and then measured from.
     alpha, sigma, hats = unshrunken(replace(moments, reference=None), fit)
     scales = _scales_in_turn(moments, fit, sigma, hats, factors, mean_only)
@@ -198,7 +128,7 @@ def _found(moments: Moments, fit: LeastSquares, factors: Loadings, mean_only: bo
     guesses = mixed_by([factors.loadings] * len(of_levels), known=False)
     patterns = [learned_patterns(guess, factors.loadings) for guess in guesses]
     shifts = mixed_by([one.of_features for one in patterns], known=True)
-    return _Found(alpha, sigma, scales, shifts, patterns, residual, errors)
+    return Found(alpha, sigma, scales, shifts, patterns, residual, errors, of_levels)
 
 
 def _from_one_origin(
@@ -311,8 +241,8 @@ def _scales_in_turn(
 
 
 def _log_scales(delta2: np.ndarray, freedom: np.ndarray, factors: Loadings, batches: Batches | None = None) -> _Scales:
-    estimate = _log_of(delta2, freedom)
-    return _Scales.of(in_turn([_levels_of_scales(delta2, freedom, factors, batches)], [estimate], lambda *_: estimate)[0])
+    levels, estimate = _levels_of_scales(delta2, freedom, factors, batches), _log_of(delta2, freedom)
+    return _Scales.of(in_turn([levels], [estimate], lambda *_: estimate)[0])
 
 
 def _log_of(delta2: np.ndarray, freedom: np.ndarray) -> np.ndarray:
@@ -334,9 +264,7 @@ def _levels_of_scales(
     return Levels.of(_log_of(delta2, freedom), own, noise, site, TYPICAL_LOG_SCALES, batches)
 
 
-def _errors(
-    own: np.ndarray, scans: np.ndarray, delta: np.ndarray, factors: Loadings
-) -> tuple[np.ndarray, np.ndarray]:
+def _errors(own: np.ndarray, scans: np.ndarray, delta: np.ndarray, factors: Loadings) -> tuple[np.ndarray, np.ndarray]:
     """Return the errors of unshrunken shifts: variances beside the factors, and loadings, in units of sigma."""
     noise = (delta / np.sqrt(np.maximum(scans, 1))[:, None])[..., None] * factors.loadings
     return delta**2 * own, noise

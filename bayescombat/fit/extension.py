@@ -226,7 +226,7 @@ class Extension:
         return replace(evidence, precision=precision, shared=shared)
 
     def _widened_patterns(self, variable: str) -> np.ndarray:
-        """The patterns as they are about the average of the fitted levels, which is not that of all levels."""
+        """Return the patterns as they are about the average of the fitted levels, which is not that of all levels."""
         return np.asarray(self.patterns[variable] * np.sqrt(1 + 1 / len(self.fitted.names[variable])))
 
     def _of_others(self, cell: str, variable: str, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -256,14 +256,11 @@ class Extension:
         found = {"gamma": self._stacked("sigma")[0] * gamma[0], "delta": np.sqrt(delta2[0])}
         return found | {name: values[0] for name, values in hyper.items()}
 
-    def _shrunken_along(
-        self, hats: Hats, evidence: Evidence, variable: str, mean_only: bool
-    ) -> dict[str, np.ndarray]:
+    def _shrunken_along(self, hats: Hats, evidence: Evidence, variable: str, mean_only: bool) -> dict[str, np.ndarray]:
         """Return the empirical-Bayes estimate of a level whose features share factors."""
         assert evidence.shared is not None
-        sigma, (shift, unit), whole = self._stacked("sigma")[0], self._middle(variable), 1.0
-        for name in self.fitted.active:
-            whole = whole * self._middle(name)[1]
+        sigma, (shift, unit) = self._stacked("sigma")[0], self._middle(variable)
+        whole = np.prod([self._middle(name)[1] for name in self.fitted.active], axis=0)
         fitted, k = self._of_fitted(variable), self._place(variable)
         known = {name: fitted[name].values for name in ("gamma_sd", "log_delta_sd")}
         known |= {name: fitted[name].values[[k]] for name in ("gamma_mean_spread", "log_delta_mean_spread")}
@@ -273,10 +270,10 @@ class Extension:
         found = shared_new_batch(away, own, scans, factors, self.patterns[variable], known, mean_only)
         return found | {"gamma": sigma * (shift + whole * found["gamma"]), "delta": unit * found["delta"]}
 
-    def _middle(self, variable: str) -> tuple[np.ndarray | float, np.ndarray | float]:
+    def _middle(self, variable: str) -> tuple[np.ndarray, np.ndarray]:
         """Return shift, in units of sigma, and scale that levels deviate from: their average, not the reference."""
         if self.layout.reference is None:
-            return 0.0, 1.0
+            return np.zeros(1), np.ones(1)
         fitted = self._of_fitted(variable)
         scans_of = dict(zip(self.layout.levels.labels, self.layout.scans, strict=True))
         share = np.array([scans_of[label] for label in fitted["batch"].values])[:, None]
