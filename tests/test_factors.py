@@ -358,13 +358,6 @@ def test_factors_need_cross_products(study: bc.Study) -> None:
         bc.fit(Moments.from_study(study), method="eb", shared_factors=2)
 
 
-def test_factors_are_refused_with_several_batch_variables(simulation: bc.datasets.Simulation) -> None:
-    table = simulation.table.assign(coil=np.where(np.arange(len(simulation.table)) % 2, "p", "q"))
-    study = bc.Study.from_dataframe(table, batch=["site", "coil"], features=simulation.features)
-    with pytest.raises(BayesCombatError, match="one batch variable where features share factors, found 'site', 'coil'"):
-        bc.fit(study, method="eb", shared_factors=2)
-
-
 @pytest.mark.parametrize("arguments", [{"shrinkage": "none"}, {"compat": "sva"}], ids=str)
 def test_other_kinds_of_empirical_bayes_know_no_factors(study: bc.Study, arguments: dict[str, object]) -> None:
     with pytest.raises(BayesCombatError, match="'parametric' and no compat where features share factors"):
