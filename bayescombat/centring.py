@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescombat.shared import Sharing
+from bayescombat.scores import CrossedSharing, Sharing, SharingOfLevels
 from bayescombat.standard import Effects
 
 __all__ = [
@@ -53,7 +53,9 @@ def spread_at_start(log_sd: np.ndarray, expected: float) -> tuple[float, float]:
     return float(log_sd.mean()), max(float(log_sd.std()), expected / 3)
 
 
-def beside_sharing(shifts: Effects, scales: Effects, sharing: Sharing | None) -> tuple[Effects, np.ndarray, np.ndarray]:
+def beside_sharing(
+    shifts: Effects, scales: Effects, sharing: Sharing | SharingOfLevels | None
+) -> tuple[Effects, np.ndarray, np.ndarray]:
     """Return the shifts beside what features share, and what the data tell of the means of shifts and log scales."""
     if sharing is None:
         return shifts, known_of_means(shifts), known_of_means(scales)
@@ -62,7 +64,10 @@ def beside_sharing(shifts: Effects, scales: Effects, sharing: Sharing | None) ->
     return shifts, sharing.information, known_of_means(scales, sharing.factors.beside_squares)
 
 
-def scores_at_start(sharing: Sharing) -> np.ndarray:
-    """Return what the scores of batches are sampled as where chains start, (batch, score)."""
-    start = sharing.score + (sharing.mean - sharing.mean.mean())[:, None] * sharing.of_mean
+def scores_at_start(sharing: Sharing | CrossedSharing) -> np.ndarray:
+    """Return what the scores are sampled as where chains start, (batch, score) or (score,)."""
+    if isinstance(sharing, Sharing):
+        start = sharing.score + (sharing.mean - sharing.mean.mean())[:, None] * sharing.of_mean
+    else:
+        start = sharing.score + sum((one.mean - one.mean.mean()) @ one.of_mean for one in sharing.of_variables)
     return np.where(start == 0, OFF_MODE, start)

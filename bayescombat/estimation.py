@@ -4,7 +4,7 @@ PyMC and nutpie are imported only where they are used, so that empirical Bayes s
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, get_args
@@ -31,8 +31,9 @@ from bayescombat.parameters import estimated, identify
 from bayescombat.priors import Priors
 from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
+from bayescombat.scores import CrossedSharing, Sharing, sharing_of
 from bayescombat.settings import Settings
-from bayescombat.shared import Sharing, shared_empirical_bayes, sharing_of
+from bayescombat.shared import shared_empirical_bayes
 from bayescombat.shrinkage import LEAST_FREEDOM, MANY_FEATURES, MOST_ITERATIONS, Shrinkage
 
 __all__ = [
@@ -88,7 +89,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
         }
     )
     if sharing is not None:
-        tree["factors"] = _loadings(sharing.factors, sharing.patterns, moments)
+        tree["factors"] = _loadings(sharing.factors, [one.patterns for one in sharing.of_variables], moments)
     tree.attrs = {
         "method": "nuts",
         "settings": json.dumps(asdict(settings)),
@@ -100,11 +101,11 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     return tree
 
 
-def model_of(moments: Moments, priors: Priors, sharing: Sharing | None) -> Any:
+def model_of(moments: Moments, priors: Priors, sharing: Sharing | CrossedSharing | None) -> Any:
     """Return what is sampled: the compiled density where it knows all that the moments have, else the PyMC model."""
     from bayescombat.fused import applies, packed
 
-    if applies(moments):
+    if applies(moments) and not isinstance(sharing, CrossedSharing):
         return packed(moments, priors, sharing)
     from bayescombat.model import build_model
 
@@ -196,14 +197,21 @@ def check_compat(moments: Moments, compat: Compat | None) -> None:
         )
 
 
-def _loadings(factors: Loadings, patterns: Patterns, moments: Moments) -> xr.DataTree:
+def _loadings(factors: Loadings, patterns: Sequence[Patterns], moments: Moments) -> xr.DataTree:
     of_noise = {"units": "1", "long_name": "correlation of the feature's noise with the factor"}
     of_shifts = {"units": "gamma_sd", "long_name": "loading of a new batch's shift on the pattern"}
+    found = [one.axes @ one.new for one in patterns]
     data = {
         "loadings": (("feature", "factor"), factors.loadings, of_noise),
-        "patterns": (("feature", "pattern"), patterns.axes @ patterns.new, of_shifts),
+        "patterns": (("feature", "pattern"), np.concatenate(found, axis=1), of_shifts),
     }
-    return xr.DataTree(xr.Dataset(data, {"feature": list(moments.features), "factor": range(factors.count)}))
+    variables = np.repeat(np.array(moments.levels.active, dtype=object), [part.shape[1] for part in found])
+    coords = {
+        "feature": list(moments.features),
+        "factor": range(factors.count),
+        "batch_variable": ("pattern", variables),
+    }
+    return xr.DataTree(xr.Dataset(data, coords))
 
 
 def warn_of_little_data(moments: Moments, fit: LeastSquares | None, whole_run: bool = False) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from bayescombat.batches import Levels
 from bayescombat.empirical import empirical_bayes
-from bayescombat.errors import BayesCombatError, listing
+from bayescombat.errors import BayesCombatError
 from bayescombat.moments import Moments
 from bayescombat.regression import least_squares
 from bayescombat.study import Study
@@ -134,11 +134,6 @@ def shared_factors_of(moments: Moments, asked: SharedFactors) -> Loadings | None
     if not any_asked(asked, "shared_factors", len(moments.features)):
         return None
     auto = asked == "auto"
-    if len(moments.levels.active) > 1:
-        raise BayesCombatError(
-            f"Expected one batch variable where features share factors, found {listing(moments.levels.active)}. "
-            "Leave shared_factors out."
-        )
     if moments.subjects is not None:
         raise BayesCombatError(
             "Expected scans of one subject each where features share factors, found repeated scans: their intercepts "

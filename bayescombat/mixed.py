@@ -13,15 +13,18 @@ inverse-Wishart prior about the covariance above, given the other batches (Chen 
 doi:10.1111/j.2517-6161.1979.tb01078.x).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
 
-__all__ = ["MOST_PASSES", "Batches", "Mixed", "Patterns", "learned_patterns", "mixed"]
+__all__ = ["MOST_PASSES", "Batches", "Levels", "Mixed", "Patterns", "in_turn", "learned_patterns", "mixed"]
 
 MOST_PASSES = 2000
 TOLERANCE = 1e-4
+# Effects of several variables, in units of sigma, stand still below it.
+STILL = 1e-10
 # Batches' spreads are taken for as alike as if each had this many features more of the common spread.
 ALIKE = 10.0
 LEAST_SPREAD = 1e-3
@@ -140,26 +143,45 @@ def mixed(
     known : bool
         Whether the scores of `site` spread as the effects beside them do, rather than by spreads to be found.
     """
-    data = _Data.of(estimate, variance, noise, site)
-    told = data.known.any(axis=1)
-    learned = 1 if known else data.count
-    spread, sd2 = np.full(learned, typical), np.full(len(estimate), typical)
-    if batches is not None:
-        spread = batches.spread
+    levels = Levels.of(estimate, variance, noise, site, typical, batches, known)
+    return in_turn([levels], [levels.data.estimate], lambda k, effects: estimate)[0]
+
+
+def in_turn(
+    levels: "Sequence[Levels]", start: Sequence[np.ndarray], estimate: Callable[[int, Sequence[np.ndarray]], np.ndarray]
+) -> list[Mixed]:
+    """Estimate the effects of several batch variables, each given the others', until nothing moves.
+
+    Parameters
+    ----------
+    levels : sequence of Levels
+        Of every variable.
+    start : sequence of ndarray, (level, feature)
+        Effects that are given first.
+    estimate : callable
+        Returns the unshrunken estimates of the variable at a position, given the effects of all.
+
+    Notes
+    -----
+    Where estimates are linear in the effects of the others, the effects are the posterior means given the spreads, as
+    the Gauss-Seidel method has them. A variable's spreads are found as if the effects of the others were known: the
+    expectation-maximisation is a variational one, of variables that are independent given the data.
+    """
+    levels, effects = list(levels), list(start)
     passes, moved = 0, np.inf
     while moved > TOLERANCE and passes < MOST_PASSES:
-        passes += 1
-        found = _expected(data, spread, sd2)
-        # One more feature, and one more batch, as expected beforehand keep spreads off zero.
-        new_sd2 = (found.squares + typical) / (found.size + 1)
-        new_spread, middle = spread, None if batches is None else np.log(batches.sd2)
-        if middle is None:
-            middle = (found.information * np.log(new_sd2)).sum() / found.information.sum()
-            new_spread = (found.scores2[told, :learned].sum(axis=0) + typical) / (told.sum() + 1)
-        new_sd2 = _drawn_together(new_sd2, found.size, middle)
-        moved = max(np.abs(np.log(new_sd2 / sd2)).max(), np.abs(np.log(new_spread / spread)).max())
-        spread, sd2 = new_spread, new_sd2
-    return Mixed.of(data, _expected(data, spread, sd2), spread, sd2, passes)
+        passes, moved = passes + 1, 0.0
+        for k, one in enumerate(levels):
+            levels[k], effects[k], by = one.given(estimate(k, effects)).passed()
+            moved = max(moved, by)
+    sweeps, moved = 0, np.inf
+    while moved > STILL and sweeps < MOST_PASSES:
+        sweeps, before = sweeps + 1, list(effects)
+        for k, one in enumerate(levels):
+            levels[k] = one.given(estimate(k, effects))
+            effects[k] = levels[k].expected().effect
+        moved = max(np.abs(new - old).max() for new, old in zip(effects, before, strict=True)) if effects[1:] else 0.0
+    return [one.found(max(passes, sweeps)) for one in levels]
 
 
 def learned_patterns(found: Mixed, site: np.ndarray) -> Patterns:
@@ -210,6 +232,68 @@ class _Data:
         of_effects = np.broadcast_to(site, (*estimate.shape, site.shape[-1]))
         design = np.concatenate([np.ones((*estimate.shape, 1)), of_effects, noise], axis=2)
         return cls(np.where(known, estimate, 0.0), variance, known, design, 1 + site.shape[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Levels of a batch variable, and the spreads of their effects as far as they have been found.
+
+    Parameters
+    ----------
+    data : _Data
+        Their unshrunken estimates.
+    spread, sd2 : ndarray, (score,) and (batch,)
+        Variances of the means and scores of the effects, and of the effects beside them.
+    typical, batches
+        As in `mixed`.
+    """
+
+    data: _Data
+    spread: np.ndarray
+    sd2: np.ndarray
+    typical: float
+    batches: Batches | None
+
+    @classmethod
+    def of(
+        cls,
+        estimate: np.ndarray,
+        variance: np.ndarray,
+        noise: np.ndarray,
+        site: np.ndarray,
+        typical: float,
+        batches: Batches | None = None,
+        known: bool = False,
+    ) -> Self:
+        """Return levels whose spreads are as expected beforehand; arguments as in `mixed`."""
+        data = _Data.of(estimate, variance, noise, site)
+        spread = np.full(1 if known else data.count, typical) if batches is None else batches.spread
+        return cls(data, spread, np.full(len(estimate), typical), typical, batches)
+
+    def given(self, estimate: np.ndarray) -> Self:
+        """Return these with other estimates."""
+        return replace(self, data=replace(self.data, estimate=np.where(self.data.known, estimate, 0.0)))
+
+    def expected(self) -> "_Expected":
+        """Return what is expected given the spreads."""
+        return _expected(self.data, self.spread, self.sd2)
+
+    def passed(self) -> tuple[Self, np.ndarray, float]:
+        """Return these after a pass of expectation-maximisation, the effects before, and how far spreads moved."""
+        told, found = self.data.known.any(axis=1), self.expected()
+        # One more feature, and one more batch, as expected beforehand keep spreads off zero.
+        sd2 = (found.squares + self.typical) / (found.size + 1)
+        spread, middle = self.spread, None if self.batches is None else np.log(self.batches.sd2)
+        if middle is None:
+            middle = (found.information * np.log(sd2)).sum() / found.information.sum()
+            spread = (found.scores2[told, : len(spread)].sum(axis=0) + self.typical) / (told.sum() + 1)
+        sd2 = _drawn_together(sd2, found.size, middle)
+        moved = max(np.abs(np.log(sd2 / self.sd2)).max(), np.abs(np.log(spread / self.spread)).max())
+        return replace(self, spread=spread, sd2=sd2), found.effect, float(moved)
+
+    def found(self, passes: int) -> Mixed:
+        """Return what the estimates say of the effects."""
+        return Mixed.of(self.data, self.expected(), self.spread, self.sd2, passes)
 
 
 class _Expected(NamedTuple):

@@ -32,7 +32,6 @@ POPULATION = (
 OPTIONAL = (
     "gamma_typical",
     "delta_typical",
-    "batch_pattern",
     "noise_factor",
     "subject_sd",
     "smooth_sd",
@@ -170,6 +169,8 @@ def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
         for name in (*HYPERPARAMETERS, *POPULATION)
     }
     needed |= {name: [name] for name in OPTIONAL if name in draws}
+    if f"batch_pattern{suffixes[0]}" in draws:
+        needed["batch_pattern"] = [f"batch_pattern{suffixes[0]}"]
     if "gamma" in draws:
         needed["gamma"] = ["gamma"]
     elif len(suffixes) > 1:
@@ -192,7 +193,7 @@ def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
 def _ordered(draws: xr.Dataset, moments: Moments) -> xr.Dataset:
     """Return the draws with dims and labels in the order of the moments."""
     levels = moments.levels
-    of_batches = levels.dims | {"batch": levels.labels}
+    of_batches = levels.dims | {"batch": levels.labels, "cell": moments.batches}
     labels = {"feature": moments.features, "covariate": moments.covariates} | of_batches
     wrong = [dim for dim, names in labels.items() if dim in draws.dims and set(draws[dim].values) != set(names)]
     if wrong:

@@ -51,7 +51,11 @@ OF_EMPIRICAL_BAYES = {"EB", "sva", "shrinkage"}
 OF_THE_FIT |= {"smooth", "subject", "shared"}
 # A fit by NUTS compiles for seconds: these are all there are, and a cell takes the smallest that has what it needs.
 UPDATED_WORLD = {"missing", "log", "several", "smooth"}
-WORLDS = [{"several", "reference"}, UPDATED_WORLD, {"missing", "log", "reference", "federated", "smooth", "shared"}]
+WORLDS = [
+    {"several", "reference", "shared"},
+    UPDATED_WORLD,
+    {"missing", "log", "reference", "federated", "smooth", "shared"},
+]
 WORLDS += [{"missing", "log", "reference", "federated", "remove", ability} for ability in sorted(JOINT)]
 WORLDS += [{"missing", "log", "several", "reference", "federated", "smooth", "remove", "subject"}]
 # Pairs that ask nothing, by the letter of the reason.

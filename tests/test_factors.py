@@ -380,7 +380,7 @@ def test_scores_of_an_adopted_batch_have_their_exact_posterior() -> None:
     population = Population(tiny * 500, np.full(draws, np.log(0.3)), tiny, tiny, np.log(tiny), tiny, 8)
     mean = rng.normal(size=features)
     own = 1 / scans - (loadings**2).sum(axis=1) / scans
-    shared = Shared(patterns, loadings, scans)
+    shared = Shared(patterns, loadings, np.array([[scans]]))
     squares = np.full((draws, features), scans - 1.0)
     evidence = Evidence(np.full((1, features), scans), 1 / own[None], np.tile(mean, (draws, 1)), squares, shared)
     found = from_data(population, evidence, rng)
@@ -412,13 +412,6 @@ def test_factors_need_three_features_each(study: bc.Study) -> None:
 def test_factors_need_cross_products(study: bc.Study) -> None:
     with pytest.raises(BayesCombatError, match=r"found moments without. Make them by .*cross=True"):
         bc.fit(Moments.from_study(study), method="eb", shared_factors=2)
-
-
-def test_factors_are_refused_with_several_batch_variables(simulation: bc.datasets.Simulation) -> None:
-    table = simulation.table.assign(coil=np.where(np.arange(len(simulation.table)) % 2, "p", "q"))
-    study = bc.Study.from_dataframe(table, batch=["site", "coil"], features=simulation.features)
-    with pytest.raises(BayesCombatError, match="one batch variable where features share factors, found 'site', 'coil'"):
-        bc.fit(study, method="eb", shared_factors=2)
 
 
 @pytest.mark.parametrize("arguments", [{"shrinkage": "none"}, {"compat": "sva"}], ids=str)

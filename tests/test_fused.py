@@ -19,7 +19,7 @@ from bayescombat.fused.elementary import exp, log
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments
 from bayescombat.repeated import fixed_effects
-from bayescombat.shared import Sharing, sharing_of
+from bayescombat.scores import Sharing, sharing_of
 from tests.studies import small_study, without_cells
 
 pytestmark = pytest.mark.filterwarnings("ignore::bayescombat.errors.OverlapWarning")

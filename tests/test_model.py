@@ -18,7 +18,7 @@ from bayescombat.factors import factors_of
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments
 from bayescombat.repeated import fixed_effects
-from bayescombat.shared import sharing_of
+from bayescombat.scores import sharing_of
 from bayescombat.standard import standardise, starting_point
 from tests.studies import small_study, without_cells
 
@@ -141,26 +141,33 @@ def test_integrated_form_and_conditional_draw_equal_the_joint_form(kind: str) ->
     )
 
 
-@pytest.mark.parametrize("holes", [False, True])
-def test_forms_with_shared_factors_are_one_posterior(holes: bool) -> None:
+@pytest.mark.parametrize("several", [False, True], ids=["one batch variable", "two batch variables"])
+@pytest.mark.parametrize("holes", [False, True], ids=["complete", "holes"])
+def test_forms_with_shared_factors_are_one_posterior(holes: bool, several: bool) -> None:
     study = small_study((12, 7, 5, 3), features=6)
     study = without_cells(study) if holes else study
-    options = {"shared_factors": 2}
+    study = with_software(study) if several else study
+    options, suffix = {"shared_factors": 2}, "_1" if several else ""
     integrated, joint = bc.build_model(study, **options), bc.build_model(study, cell_means="explicit", **options)
     moments = estimable(Moments.from_study(study, cross=True))
-    factors = factors_of(moments, 2)
-    gamma, scale = pt.matrix("gamma"), integrated["sigma"] * integrated["delta"]
+    factors, (sites, *software) = factors_of(moments, 2), moments.positions.T
+    gamma = pt.matrix(f"gamma{suffix}")
+    scale = integrated["sigma"] * np.prod([integrated["delta"][level] for level in moments.positions.T])
     observed = moments.mean_y - integrated["alpha"]
     observed -= ((moments.mean_x - moments.center) * integrated["beta"]).sum(axis=-1)
+    observed -= sum(integrated["gamma_2"][level - 4] for level in software)
     observed -= scale * pt.dot(integrated["noise_factor"], factors.loadings.T)
     known = np.broadcast_to(moments.n > 0, moments.syy.shape)
     own = np.where(known, 1 / np.maximum(moments.n, 1) - factors.common / moments.scans[:, None], 1)
+    # Cells of one site share its shift.
+    member = (sites == np.arange(4)[:, None]).astype(float)
     information = known / (own * scale**2)
-    prior_mean = integrated["gamma_mean"][:, None] + integrated["batch_pattern"]
+    weighted = pt.dot(member, information * observed)
+    prior_mean = integrated[f"gamma_mean{suffix}"][:, None] + integrated[f"batch_pattern{suffix}"]
     prior_mean = integrated["sigma"] * prior_mean
-    prior_variance = (integrated["sigma"] * integrated["gamma_sd"][:, None]) ** 2
-    precision = information + 1 / prior_variance
-    mean = (information * observed + prior_mean / prior_variance) / precision
+    prior_variance = (integrated["sigma"] * integrated[f"gamma_sd{suffix}"][:, None]) ** 2
+    precision = pt.dot(member, information) + 1 / prior_variance
+    mean = (weighted + prior_mean / prior_variance) / precision
     conditional = ((pt.log(precision) - precision * (gamma - mean) ** 2) / 2).sum()
     names = [variable.name for variable in integrated.value_vars]
     assert_equal_up_to_a_constant(

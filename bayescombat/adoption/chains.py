@@ -87,7 +87,10 @@ def _part(evidence: Evidence, rows: slice) -> Evidence:
     count, precision, mean, squares = (
         getattr(evidence, name)[rows] for name in ("count", "precision", "mean", "squares")
     )
-    return Evidence(count, precision, mean, squares, evidence.shared)
+    shared = evidence.shared
+    if shared is not None and len(shared.scans) > 1:
+        shared = replace(shared, scans=shared.scans[rows])
+    return Evidence(count, precision, mean, squares, shared)
 
 
 def _readable(evidence: Evidence) -> Evidence:

@@ -42,13 +42,13 @@ class Shared:
     patterns : ndarray, (feature, pattern)
         In units of the spread of the batch's shifts beside them, which the scores g have.
     loadings : ndarray, (feature, factor)
-    scans : int
-        Of the new batch.
+    scans : ndarray, (1 or draw, 1)
+        Of the new batch, or how many would have as much noise of the factors in their mean.
     """
 
     patterns: np.ndarray
     loadings: np.ndarray
-    scans: int
+    scans: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

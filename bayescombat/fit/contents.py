@@ -81,7 +81,10 @@ class Contents:
 
     @property
     def patterns(self) -> np.ndarray:
-        """Loadings of a new batch's shifts on the patterns of batches, in units of gamma_sd, (feature, pattern)."""
+        """Loadings of a new batch's shifts on the patterns of batches, in units of gamma_sd, (feature, pattern).
+
+        Those of several batch variables stand side by side; ``tree["factors"]`` names the variable of each.
+        """
         return self._factors("patterns")
 
     def _factors(self, name: str) -> np.ndarray:
@@ -134,7 +137,10 @@ class Contents:
     def _extensible(self) -> Extension:
         adopted, names = self._adopted, self.layout.levels.names
         fitted = {name: tuple(level for level in names[name] if [name, level] not in adopted) for name in names}
-        return Extension(self.parameters, self.layout, Levels(fitted), self._settings, self.loadings, self.patterns)
+        levels, patterns = Levels(fitted), self.patterns
+        owner = self.tree["factors"]["batch_variable"].values if patterns.shape[1] else np.zeros(0)
+        of_variables = {name: patterns[:, owner == name] for name in levels.active}
+        return Extension(self.parameters, self.layout, levels, self._settings, self.loadings, of_variables)
 
     @property
     def _joining(self) -> Joining | None:

@@ -42,12 +42,10 @@ def _distance(before: Moments, after: Moments, added: Moments) -> float:
     before, after = (part.select(np.array([name in common for name in part.features])) for part in (before, after))
     some = added.select(np.array([name in common for name in added.features]))
     old = estimated(empirical_bayes(before), before)
-    extension, _ = Extension(old, Layout.of(before, before), before.levels, SETTINGS, NO_FACTORS, NO_FACTORS).adopted(
-        some
-    )
+    extension, _ = Extension(old, Layout.of(before, before), before.levels, SETTINGS, NO_FACTORS, {}).adopted(some)
     refit = estimated(empirical_bayes(after), after)
     one = _affine(extension, some)
-    other = _affine(Extension(refit, Layout.of(after, after), after.levels, SETTINGS, NO_FACTORS, NO_FACTORS), some)
+    other = _affine(Extension(refit, Layout.of(after, after), after.levels, SETTINGS, NO_FACTORS, {}), some)
     constant, slope, ratio = (a - b for a, b in zip(one, other, strict=True))
     n = np.broadcast_to(some.n, some.syy.shape)
     squares = n * constant**2 + (slope * (some.sxx @ slope[..., None])[..., 0]).sum(axis=-1)

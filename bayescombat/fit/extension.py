@@ -39,8 +39,8 @@ class Extension:
         Of the fit: the seed, or shrinkage, mean_only and compat.
     loadings : ndarray, (feature, factor)
         Of the features on the factors of their noise.
-    patterns : ndarray, (feature, pattern)
-        Of the features on the patterns that shifts of batches share.
+    patterns : mapping of str to ndarray, (feature, pattern)
+        Of the features on the patterns that the shifts of a batch variable's levels share.
     """
 
     parameters: xr.Dataset
@@ -48,7 +48,7 @@ class Extension:
     fitted: Levels
     settings: Mapping[str, Any]
     loadings: np.ndarray
-    patterns: np.ndarray
+    patterns: Mapping[str, np.ndarray]
 
     def with_unseen(self, cells: Sequence[str]) -> "Extension":
         """Return this with every unknown level of the cells, drawn from the population.
@@ -83,9 +83,7 @@ class Extension:
             self._check_active(variable, level)
             rows = [row for row, part in enumerate(parts) if part[column] == level]
             evidence = self._evidence(kept, rows, variable)
-            if self.loadings.shape[1]:
-                evidence = self._beside_factors(evidence, kept, rows[0])
-            effects = self._from_data(variable, level, evidence) if self._sampled else self._shrunken(evidence)
+            effects = (self._from_data if self._sampled else self._shrunken)(variable, level, evidence)
             extended = extended._extended(variable, level, effects)
         extended = replace(extended, layout=extended.layout.with_scans(moments))
         return extended, [(variable, level) for level in new]
@@ -141,9 +139,10 @@ class Extension:
     def _from_prior(self, variable: str, level: str) -> dict[str, np.ndarray]:
         population, rng = self._population(variable), self._rng(variable, level)
         batch = from_prior(population, self.parameters.sizes["feature"], rng)
-        if self.patterns.shape[1]:
-            scores = rng.standard_normal((len(batch.gamma_sd), self.patterns.shape[1]))
-            along = batch.gamma_sd[:, None] * (scores @ self._widened_patterns.T)
+        patterns = self._widened_patterns(variable)
+        if patterns.shape[1]:
+            scores = rng.standard_normal((len(batch.gamma_sd), patterns.shape[1]))
+            along = batch.gamma_sd[:, None] * (scores @ patterns.T)
             batch = replace(batch, gamma=batch.gamma + along)
         # A spread that is itself log-normal leaves 1 / delta without a mean.
         typical = np.hypot(population.log_delta_mean_spread, np.exp(population.log_delta_sd_log_typical))
@@ -186,7 +185,7 @@ class Extension:
         typical, unit = self._stacked("gamma_typical"), self._stacked("delta_typical")
         sigma, beta, k = self._stacked("sigma") * unit.prod(axis=1), self._stacked("beta"), self._place(variable)
         origin = self._stacked("alpha") + typical[:, k]
-        weights, means, squares = [], [], []
+        weights, means, squares, scales = [], [], [], []
         for row in rows:
             gamma, delta = self._of_others(moments.batches[row], variable, unit)
             offset = moments.mean_x[row] - self.layout.center
@@ -196,25 +195,39 @@ class Extension:
             weights.append(np.broadcast_to(moments.n[row] / delta**2, residual.shape))
             means.append(residual / sigma)
             squares.append(np.maximum(ssr, 0) / (sigma * delta) ** 2)
+            scales.append(delta)
         precision = np.sum(weights, axis=0)
-        mean = np.sum([w * m for w, m in zip(weights, means, strict=True)], axis=0)
-        mean = mean / np.where(precision > 0, precision, 1)
+        share = weights / np.where(precision > 0, precision, 1)
+        mean = (share * means).sum(axis=0)
         within = [s + w * (m - mean) ** 2 for s, w, m in zip(squares, weights, means, strict=True)]
         count = np.broadcast_to(moments.n[list(rows)].sum(axis=0), mean.shape[1:])[None]
-        return Evidence(count, precision, mean, np.sum(within, axis=0))
+        evidence = Evidence(count, precision, mean, np.sum(within, axis=0))
+        if not self.loadings.shape[1]:
+            return evidence
+        return self._beside_factors(evidence, moments, rows, variable, share * np.array(scales))
 
-    def _beside_factors(self, evidence: Evidence, moments: Moments, row: int) -> Evidence:
-        """Return what scans of one batch say where features share factors."""
-        scans = int(moments.scans[row])
-        own = Loadings(self.loadings).of_own(
-            np.broadcast_to(moments.n[[row]], (1, len(self.loadings))), np.array([scans])
-        )
-        return replace(evidence, precision=1 / own, shared=Shared(self._widened_patterns, self.loadings, scans))
+    def _beside_factors(
+        self, evidence: Evidence, moments: Moments, rows: Sequence[int], variable: str, of_noise: np.ndarray
+    ) -> Evidence:
+        """Return what scans of one level say where features share factors.
 
-    @property
-    def _widened_patterns(self) -> np.ndarray:
-        """The patterns as they are about the average of the fitted batches, which is not that of all batches."""
-        return np.asarray(self.patterns * np.sqrt(1 + 1 / len(self.fitted.labels)))
+        `of_noise` (cell, draw, feature) is how much of the noise of each cell's mean is in that of the level. That its
+        factors have in common is taken for the same in all features, as it is where no cells are missing.
+        """
+        scans, n = moments.scans[list(rows)], np.broadcast_to(moments.n[list(rows)], of_noise[:, 0].shape)
+        own = Loadings(self.loadings).of_own(n, scans)
+        own = np.where(np.isfinite(own), own, 0.0)
+        variance = (of_noise**2 * own[:, None]).sum(axis=0)
+        seen = variance > 0
+        common = (of_noise**2 / scans[:, None, None]).sum(axis=0)
+        effective = 1 / common.mean(axis=1, where=seen, keepdims=True)
+        precision = np.divide(1.0, variance, out=np.zeros(variance.shape), where=seen)
+        shared = Shared(self._widened_patterns(variable), self.loadings, effective)
+        return replace(evidence, precision=precision, shared=shared)
+
+    def _widened_patterns(self, variable: str) -> np.ndarray:
+        """Return the patterns as they are about the average of the fitted levels, which is not that of all levels."""
+        return np.asarray(self.patterns[variable] * np.sqrt(1 + 1 / len(self.fitted.names[variable])))
 
     def _of_others(self, cell: str, variable: str, unit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return shift and scale, relative to typical ones, of a cell's levels of the other variables."""
@@ -230,7 +243,7 @@ class Extension:
             delta = delta * self._stacked("delta")[:, at] / unit[:, self._place(name)]
         return gamma, delta
 
-    def _shrunken(self, evidence: Evidence) -> dict[str, np.ndarray]:
+    def _shrunken(self, variable: str, level: str, evidence: Evidence) -> dict[str, np.ndarray]:
         """Return the empirical-Bayes estimate of one level, given all else."""
         settings, count = self.settings, evidence.count
         shrinkage: Shrinkage = settings["shrinkage"] if evidence.mean.shape[1] > 1 else "none"
@@ -238,31 +251,42 @@ class Extension:
         hats = Hats(evidence.mean, delta2, count, count - 1)
         mean_only = settings["mean_only"] or bool((self._stacked("delta") == 1).all())
         if evidence.shared is not None:
-            return self._shrunken_along(hats, evidence.shared.scans, mean_only)
+            return self._shrunken_along(hats, evidence, variable, mean_only)
         gamma, delta2, hyper, _ = shrunken(hats, shrinkage, mean_only, settings["compat"] == "sva")
         found = {"gamma": self._stacked("sigma")[0] * gamma[0], "delta": np.sqrt(delta2[0])}
         return found | {name: values[0] for name, values in hyper.items()}
 
-    def _shrunken_along(self, hats: Hats, scans: int, mean_only: bool) -> dict[str, np.ndarray]:
-        """Return the empirical-Bayes estimate of a batch whose features share factors."""
-        fitted = self.parameters.sel(batch=list(self.fitted.labels))
-        sigma, shift, unit = fitted["sigma"].values, 0.0, 1.0
-        if self.layout.reference is not None:
-            # What batches deviate from is their average, not the reference.
-            scans_of = dict(zip(self.layout.levels.labels, self.layout.scans, strict=True))
-            share = np.array([scans_of[label] for label in self.fitted.labels])[:, None]
-            share = share / share.sum()
-            shift = (share * fitted["gamma"].values / sigma).sum(axis=0)
-            unit = np.sqrt((share * fitted["delta"].values ** 2).sum(axis=0))
-        names = ("gamma_sd", "log_delta_sd", "gamma_mean_spread", "log_delta_mean_spread")
-        known = {name: fitted[name].values for name in names}
-        away = replace(hats, gamma=(hats.gamma - shift) / unit, delta2=hats.delta2 / unit**2)
-        found = shared_new_batch(away, scans, Loadings(self.loadings), self.patterns, known, mean_only)
-        return found | {"gamma": sigma * (shift + unit * found["gamma"]), "delta": unit * found["delta"]}
+    def _shrunken_along(self, hats: Hats, evidence: Evidence, variable: str, mean_only: bool) -> dict[str, np.ndarray]:
+        """Return the empirical-Bayes estimate of a level whose features share factors."""
+        assert evidence.shared is not None
+        sigma, (shift, unit) = self._stacked("sigma")[0], self._middle(variable)
+        whole = np.prod([self._middle(name)[1] for name in self.fitted.active], axis=0)
+        fitted, k = self._of_fitted(variable), self._place(variable)
+        known = {name: fitted[name].values for name in ("gamma_sd", "log_delta_sd")}
+        known |= {name: fitted[name].values[[k]] for name in ("gamma_mean_spread", "log_delta_mean_spread")}
+        away = replace(hats, gamma=(hats.gamma - shift) / whole, delta2=hats.delta2 / unit**2)
+        own = np.divide(1.0, evidence.precision, out=np.full(hats.gamma.shape, np.inf), where=evidence.precision > 0)
+        scans, factors = evidence.shared.scans[:, 0], Loadings(self.loadings)
+        found = shared_new_batch(away, own, scans, factors, self.patterns[variable], known, mean_only)
+        return found | {"gamma": sigma * (shift + whole * found["gamma"]), "delta": unit * found["delta"]}
+
+    def _middle(self, variable: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return shift, in units of sigma, and scale that levels deviate from: their average, not the reference."""
+        if self.layout.reference is None:
+            return np.zeros(1), np.ones(1)
+        fitted = self._of_fitted(variable)
+        scans_of = dict(zip(self.layout.levels.labels, self.layout.scans, strict=True))
+        share = np.array([scans_of[label] for label in fitted["batch"].values])[:, None]
+        share = share / share.sum()
+        shift = (share * fitted["gamma"].values / fitted["sigma"].values).sum(axis=0)
+        return shift, np.sqrt((share * fitted["delta"].values ** 2).sum(axis=0))
+
+    def _of_fitted(self, variable: str) -> xr.Dataset:
+        """Return the parameters of the fitted levels of a variable."""
+        return self.parameters.sel(batch=[self.fitted.label(variable, level) for level in self.fitted.names[variable]])
 
     def _average(self, variable: str) -> dict[str, np.ndarray]:
-        labels = [self.fitted.label(variable, level) for level in self.fitted.names[variable]]
-        some = self.parameters.sel(batch=labels)
+        some = self._of_fitted(variable)
         names = [name for name in (*HYPERPARAMETERS, "gamma_unshrunken") if name in some]
         return {
             "gamma": some["gamma"].mean("batch").values,

@@ -148,7 +148,10 @@ def fit(
     doi:10.1111/j.2517-6161.1979.tb01078.x). By NUTS the scores of patterns and of the batch's mean noise are sampled;
     that sums of squares of correlated features vary together is approximated to first order on the log scale.
     By empirical Bayes effects are found by generalised least squares for every batch, means and log scales alike,
-    and their spreads by expectation-maximisation. Factors are refused with several batch variables.
+    and their spreads by expectation-maximisation. With several batch variables the means of noise belong to cells, the
+    combinations of levels, and patterns to the levels of each variable, learned from its other levels. By empirical
+    Bayes each variable's levels are then estimated given the others', in turn until nothing moves: shifts are posterior
+    means given scales and spreads, but these are found as if the effects of the other variables were known.
 
     Where the study names subjects, scan j has in addition the intercept :math:`\eta_{sv} \sim
     \mathrm{Normal}(0, \tau_v)` of its subject (Beer et al. 2020, doi:10.1016/j.neuroimage.2020.117129), which

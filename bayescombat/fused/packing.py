@@ -18,7 +18,7 @@ from bayescombat.centring import (
 from bayescombat.fused.layout import BLOCK, HEAD
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
-from bayescombat.shared import Sharing
+from bayescombat.scores import Sharing
 from bayescombat.standard import Effects, Standardised, Start, standardise, starting_point
 
 __all__ = ["Packed", "applies", "packed"]

@@ -30,7 +30,7 @@ from bayescombat.model.population import declare_population
 from bayescombat.model.smooths import with_smooths
 from bayescombat.moments import Moments, as_moments
 from bayescombat.priors import Priors
-from bayescombat.shared import Sharing, sharing_of
+from bayescombat.scores import CrossedSharing, Sharing, sharing_of
 from bayescombat.standard import standardise, starting_point
 from bayescombat.study import Study
 
@@ -151,7 +151,7 @@ def build_model(
     return model
 
 
-def _coords(moments: Moments, sharing: Sharing | None) -> dict[str, Sequence[Any]]:
+def _coords(moments: Moments, sharing: Sharing | CrossedSharing | None) -> dict[str, Sequence[Any]]:
     levels = moments.levels
     coords: dict[str, Sequence[Any]] = {
         "feature": list(moments.features),
@@ -170,5 +170,5 @@ def _coords(moments: Moments, sharing: Sharing | None) -> dict[str, Sequence[Any
     if sharing is not None:
         factors = sharing.factors
         coords |= {"factor": range(factors.count), "axis": range(factors.of_squares.shape[1])}
-        coords["score"] = range(sharing.score.shape[1])
+        coords["score"] = range(sharing.score.shape[-1])
     return coords

@@ -1,7 +1,7 @@
 """The random part of the model: what features and batches are drawn from, on the standardised scale."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,10 @@ import pymc as pm
 import pytensor.tensor as pt
 
 from bayescombat.centring import as_sampled, beside_sharing, known_of_sds, share_of_data, spread_at_start
-from bayescombat.model.sharing import Hyper, Shared, declare_shared
+from bayescombat.model.sharing import Hyper, Shared, declare_shared, places_of
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
-from bayescombat.shared import Sharing
+from bayescombat.scores import CrossedSharing, Sharing
 from bayescombat.standard import Effects, Start
 
 __all__ = [
@@ -76,16 +76,25 @@ class Population:
     subject_sd: Any
 
 
-def declare_population(moments: Moments, priors: Priors, start: Start, sharing: Sharing | None) -> Population:
+def declare_population(
+    moments: Moments, priors: Priors, start: Start, sharing: Sharing | CrossedSharing | None
+) -> Population:
     """Declare the priors and return the random part."""
-    suffixes = moments.levels.suffixes
-    hypers = [_hyper(suffix, priors, start, k, sharing) for k, suffix in enumerate(suffixes)]
-    shared = None if sharing is None else declare_shared(moments, sharing, hypers[0])
+    suffixes, places = moments.levels.suffixes, places_of(moments)
+    of_variables = [None] * len(suffixes) if sharing is None else sharing.of_variables
+    pairs = zip(start.gamma, start.log_delta, of_variables, strict=True)
+    besides = [beside_sharing(shifts, scales, one) for shifts, scales, one in pairs]
+    start = replace(start, gamma=[shifts for shifts, _, _ in besides])
+    hypers = [_hyper(suffix, priors, start, k, *besides[k][1:]) for k, suffix in enumerate(suffixes)]
+    shared = None if sharing is None else declare_shared(moments, sharing, hypers)
     # What all batches have in common of what features share is part of alpha and sigma, as the data know them.
-    share = (moments.scans / moments.scans.sum())[:, None]
-    scale = 0.0 if shared is None else (share * shared.squares).sum(axis=0)
+    share = moments.scans / moments.scans.sum()
+    scale = 0.0 if shared is None else (share[:, None] * shared.squares).sum(axis=0)
     log_sigma = _beside("log_sigma_standard", scale, priors.log_sigma_sd, start.log_sigma)
-    shift = 0.0 if shared is None else pt.exp(log_sigma) * (share * (shared.effect + shared.noise)).sum(axis=0)
+    shift: Any = 0.0
+    if shared is not None:
+        common = [pt.dot(np.bincount(place, share), one) for place, one in zip(places, shared.effects, strict=True)]
+        shift = pt.exp(log_sigma) * (pt.dot(share, shared.noise) + sum(common))
     alpha = _beside("alpha_standard", shift, priors.alpha_sd, start.alpha)
     beta = (
         pm.Normal("beta_standard", 0, priors.beta_sd, dims=("feature", "direction"), initval=start.beta)
@@ -94,8 +103,7 @@ def declare_population(moments: Moments, priors: Priors, start: Start, sharing: 
     )
     variables = []
     for k, suffix in enumerate(suffixes):
-        place = moments.positions[:, k] - moments.positions[:, k].min()
-        variables.append(_variable(suffix, place, hypers[k], alpha, log_sigma, start, k, shared, _coupled(moments)))
+        variables.append(_variable(suffix, places[k], hypers[k], alpha, log_sigma, start, k, shared, _coupled(moments)))
     log_scale = variables[0].log_scale
     if len(variables) > 1:
         log_scale = sum(variable.log_scale[variable.place] for variable in variables)
@@ -111,15 +119,14 @@ def _beside(name: str, common: Any, sd: float, start: np.ndarray) -> Any:
 def expected_shifts(population: Population) -> Any:
     """Return the prior means of the first variable's shifts, in units of sigma, (level, 1 or feature)."""
     mean = population.variables[0].gamma_mean[:, None]
-    return mean if population.shared is None else mean + population.shared.effect
+    return mean if population.shared is None else mean + population.shared.effects[0]
 
 
-def _hyper(suffix: str, priors: Priors, start: Start, k: int, sharing: Sharing | None) -> Hyper:
-    """Declare what the effects of a batch variable's levels are drawn from."""
-    shifts, scales, dim = start.gamma[k], start.log_delta[k], f"batch{suffix}"
-    shifts, of_shifts, of_scales = beside_sharing(shifts, scales, sharing)
-    gamma = _batch_priors("gamma", suffix, dim, priors, shifts, of_shifts)
-    return Hyper(*gamma, *_batch_priors("log_delta", suffix, dim, priors, scales, of_scales))
+def _hyper(suffix: str, priors: Priors, start: Start, k: int, of_shifts: np.ndarray, of_scales: np.ndarray) -> Hyper:
+    """Declare what the effects of a batch variable's levels are drawn from, given what is known of their means."""
+    dim = f"batch{suffix}"
+    gamma = _batch_priors("gamma", suffix, dim, priors, start.gamma[k], of_shifts)
+    return Hyper(*gamma, *_batch_priors("log_delta", suffix, dim, priors, start.log_delta[k], of_scales))
 
 
 def _coupled(moments: Moments) -> bool:
@@ -151,7 +158,7 @@ def _variable(
     shifts, scales, dim = start.gamma[k], start.log_delta[k], f"batch{suffix}"
     # The first variable's scales are sampled as those of its cells, which the data know.
     level, level_start = (log_sigma, start.log_sigma) if k == 0 else (0.0, 0.0)
-    known, noise = (1.0, 0.0) if shared is None else (shared.weight, shared.squares)
+    known, noise = (1.0, 0.0) if shared is None else (shared.weight, shared.of_scales[k])
     log_scale = partly_centred(
         f"log_scale{suffix}",
         level + noise + hyper.log_delta_mean[:, None],
@@ -165,14 +172,15 @@ def _variable(
     if k > 0 or coupled:
         # The first variable's shifts are sampled as means of its cells, as far as the data know these by themselves.
         centring = start.centring if k == 0 else np.zeros(len(start.alpha))
-        sigma, origin = pt.exp(log_sigma), centring * start.alpha
+        sigma, unit, origin = pt.exp(log_sigma), np.exp(start.log_sigma), centring * start.alpha
+        along, along_at_start = (0.0, 0.0) if shared is None else (shared.effects[k], shared.at_start[k])
         gamma = -centring * alpha + partly_centred(
             f"gamma{suffix}",
-            centring * alpha + sigma * hyper.gamma_mean[:, None],
+            centring * alpha + sigma * (hyper.gamma_mean[:, None] + along),
             sigma * hyper.gamma_sd[:, None],
             share_of_data(1 / shifts.noise, shifts.sd_low[:, None]),
             origin + shifts.effect,
-            (origin + np.exp(start.log_sigma) * shifts.mean[:, None], np.exp(start.log_sigma) * shifts.sd[:, None]),
+            (origin + unit * (shifts.mean[:, None] + along_at_start), unit * shifts.sd[:, None]),
             (dim, "feature"),
         )
     return Variable(suffix, place, hyper.gamma_mean, hyper.gamma_sd, gamma, log_scale - noise)

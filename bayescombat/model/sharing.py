@@ -1,5 +1,6 @@
 """What features share in the model: scores of a batch's shifts, and of the mean noise of its scans."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,9 +11,9 @@ import pytensor.tensor as pt
 from bayescombat.centring import OFF_MODE, scores_at_start
 from bayescombat.factors import Loadings
 from bayescombat.moments import Moments
-from bayescombat.shared import Sharing
+from bayescombat.scores import CrossedSharing, Sharing
 
-__all__ = ["Hyper", "Shared", "declare_shared"]
+__all__ = ["Hyper", "Shared", "declare_shared", "places_of"]
 
 
 class Hyper(NamedTuple):
@@ -26,56 +27,110 @@ class Hyper(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """What the features of a batch have in common beside its means.
+    """What features have in common beside the means of batches.
 
     Parameters
     ----------
-    effect : (batch, feature)
-        Shift of the batch along the patterns, in units of sigma.
-    noise : (batch, feature)
-        What the factors of the noise add to the batch's mean, in units of its scale.
-    own : ndarray, (batch, feature)
-        Variance of the batch's mean beside the factors, in units of its squared scale.
-    squares : (batch, feature)
-        What the factors of the noise add to the logarithm of the batch's residual standard deviation.
+    effects : sequence of (level, feature)
+        Shifts of every batch variable's levels along the patterns, in units of sigma.
+    at_start : sequence of ndarray, (level, feature)
+        These where chains start, but for an only variable, whose shifts are integrated out.
+    noise : (cell, feature)
+        What the factors of the noise add to the cell's mean, in units of its scale.
+    own : ndarray, (cell, feature)
+        Variance of the cell's mean beside the factors, in units of its squared scale.
+    squares : (cell, feature)
+        What the factors of the noise add to the logarithm of the cell's residual standard deviation.
+    of_scales : sequence of (level, feature)
+        What that is on average in the cells of every variable's levels, beside which their log scales are sampled.
     weight : ndarray, (feature,)
         How many times the degrees of freedom there are, given that.
     """
 
-    effect: Any
+    effects: Sequence[Any]
+    at_start: Sequence[Any]
     noise: Any
     own: np.ndarray
     squares: Any
+    of_scales: Sequence[Any]
     weight: np.ndarray
 
 
-def declare_shared(moments: Moments, sharing: Sharing, hyper: Hyper) -> Shared:
-    """Declare the scores of patterns and factors.
+def declare_shared(moments: Moments, sharing: Sharing | CrossedSharing, hypers: Sequence[Hyper]) -> Shared:
+    """Declare the scores of patterns and factors; they are independent given the data at the spreads of the start."""
+    factors = sharing.factors
+    if isinstance(sharing, Sharing):
+        effects, scans = _of_one(sharing, hypers[0])
+        at_start: list[Any] = [0.0]
+    else:
+        effects, scans = _of_several(sharing, hypers)
+        at_start = [one.along for one in sharing.of_variables]
+    members = [(place[:, None] == np.arange(place.max() + 1)).astype(float) for place in places_of(moments)]
+    levels = sum(pt.dot(member, hyper.log_delta_mean) for member, hyper in zip(members, hypers, strict=True))
+    squares = _squares(moments, factors, levels)
+    own = factors.of_own(moments.n, moments.scans)
+    of_scales = [squares] if len(hypers) == 1 else _on_average(moments, members, squares)
+    noise = pt.dot(scans, factors.loadings.T)
+    return Shared(effects, at_start, noise, own, squares, of_scales, factors.of_squares_weight)
 
-    They are independent given the data at the spreads where chains start. As far as the data know them, they are
-    sampled in units of the batch's spread there, and beside what they have in common with its mean.
+
+def places_of(moments: Moments) -> list[np.ndarray]:
+    """Return which of its levels each cell has, for every batch variable."""
+    return [column - column.min() for column in moments.positions.T]
+
+
+def _of_one(sharing: Sharing, hyper: Hyper) -> tuple[list[Any], Any]:
+    """Declare the scores of batches; return shifts along the patterns, and means of the noise's factors.
+
+    As far as the data know them, scores are sampled in units of the batch's spread where chains start, and beside what
+    they have in common with its mean.
     """
-    factors, patterns = sharing.factors, sharing.patterns
     spread = (hyper.gamma_sd / sharing.sd)[:, None] ** sharing.known
     general = hyper.gamma_mean[:, None] * sharing.of_mean
     start = scores_at_start(sharing)
     sampled = pm.Normal("score_partly", spread * general, spread, dims=("batch", "score"), initval=start)
     score = sampled / spread - general
     along = (sharing.of_shifts * score[:, None, :]).sum(axis=2) * hyper.gamma_sd[:, None]
-    shift = pt.dot(along - along.mean(axis=0), patterns.axes.T)
+    shift = pt.dot(along - along.mean(axis=0), sharing.patterns.axes.T)
     shift = pm.Deterministic("batch_pattern", shift, dims=("batch", "feature"))
     noise = (sharing.of_noise * score[:, None, :]).sum(axis=2)
-    scans = pm.Deterministic("noise_factor", noise, dims=("batch", "factor"))
-    squares, weight = _squares(moments, factors, hyper)
-    own = factors.of_own(moments.n, moments.scans)
-    return Shared(shift, pt.dot(scans, factors.loadings.T), own, squares, weight)
+    return [shift], pm.Deterministic("noise_factor", noise, dims=("batch", "factor"))
 
 
-def _squares(moments: Moments, factors: Loadings, hyper: Hyper) -> tuple[Any, np.ndarray]:
+def _of_several(sharing: CrossedSharing, hypers: Sequence[Hyper]) -> tuple[list[Any], Any]:
+    """Declare the scores of all levels and cells; return the same of every variable's levels, and of cells.
+
+    They are sampled beside what they have in common with the means of levels.
+    """
+    parts = list(zip(sharing.of_variables, hypers, strict=True))
+    general = sum(pt.dot(hyper.gamma_mean, one.of_mean) for one, hyper in parts)
+    score = pm.Normal("score_partly", general, 1.0, dims="score", initval=scores_at_start(sharing)) - general
+    shifts = []
+    for number, (one, hyper) in enumerate(parts, 1):
+        along = _applied(one.of_shifts, score) * hyper.gamma_sd[:, None]
+        shift = pt.dot(along - along.mean(axis=0), one.patterns.axes.T)
+        shifts.append(pm.Deterministic(f"batch_pattern_{number}", shift, dims=(f"batch_{number}", "feature")))
+    return shifts, pm.Deterministic("noise_factor", _applied(sharing.of_noise, score), dims=("cell", "factor"))
+
+
+def _applied(design: np.ndarray, score: Any) -> Any:
+    """Return what scores (score,) come to by a design (row, column, score), (row, column)."""
+    return pt.dot(design.reshape(-1, design.shape[2]), score).reshape(design.shape[:2])
+
+
+def _squares(moments: Moments, factors: Loadings, level: Any) -> Any:
     """Declare what the factors of the noise add to the log sums of squares, sampled as the data know it."""
-    axes = factors.of_squares
+    axes, dim = factors.of_squares, "batch" if len(moments.levels.active) == 1 else "cell"
     size, freedom = (axes**2).sum(axis=1), np.maximum(moments.scans - 1, 1)[:, None]
-    general = hyper.log_delta_mean[:, None] * factors.of_squares_mean
+    general = level[:, None] * factors.of_squares_mean
     start = np.full((len(freedom), axes.shape[1]), OFF_MODE)
-    total = pm.Normal("square_total", general, np.sqrt(1 / (2 * freedom)), dims=("batch", "axis"), initval=start)
-    return pt.dot(total - general, axes.T) - size / (2 * freedom), factors.of_squares_weight
+    total = pm.Normal("square_total", general, np.sqrt(1 / (2 * freedom)), dims=(dim, "axis"), initval=start)
+    return pt.dot(total - general, axes.T) - size / (2 * freedom)
+
+
+def _on_average(moments: Moments, members: Sequence[np.ndarray], squares: Any) -> list[Any]:
+    """Return the squares on average over the scans of every variable's levels; but the first, beside those of all."""
+    weights = [member.T * np.maximum(moments.scans - 1, 1) for member in members]
+    shares = [weight / weight.sum(axis=1, keepdims=True) for weight in weights]
+    overall = moments.scans / moments.scans.sum()
+    return [pt.dot(share if k == 0 else share - overall, squares) for k, share in enumerate(shares)]

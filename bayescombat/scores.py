@@ -1,0 +1,223 @@
+"""What features share, as scores that the data tell apart: how the model is parametrised. Arrays only."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from bayescombat.factors import Loadings
+from bayescombat.mixed import Patterns
+from bayescombat.moments import Moments
+from bayescombat.regression import LeastSquares
+from bayescombat.shared import Found, found_of
+
+__all__ = ["CrossedSharing", "Sharing", "SharingOfLevels", "sharing_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Sharing:
+    """What features share, and scores for it that data tell apart.
+
+    A score is standard normal beforehand; given the spreads that empirical Bayes finds, the scores of a batch are
+    independent given its data too.
+
+    Parameters
+    ----------
+    factors : Loadings
+        Of the noise of a scan.
+    patterns : Patterns
+        Of the shifts of a batch.
+    of_shifts : ndarray, (batch, axis, score)
+        How the shifts of a batch along the axes of the patterns follow its scores, in units of their spread.
+    of_noise : ndarray, (batch, factor, score)
+        How the mean noise of its scans along the factors does.
+    score : ndarray, (batch, score)
+        Expected scores.
+    of_mean : ndarray, (batch, score)
+        How much lower a score is expected for a higher mean of the batch's shifts.
+    known : ndarray, (batch, score)
+        Share of the data in what is known of a score, as far as it is one of shifts.
+    information : ndarray, (batch,)
+        What the data tell of the mean of the batch's shifts.
+    mean, sd : ndarray, (batch,)
+        Of the shifts, beside the patterns.
+    own : ndarray, (batch, feature)
+        Variance of the unshrunken shifts beside what features share.
+    """
+
+    factors: Loadings
+    patterns: Patterns
+    of_shifts: np.ndarray
+    of_noise: np.ndarray
+    score: np.ndarray
+    of_mean: np.ndarray
+    known: np.ndarray
+    information: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    own: np.ndarray
+
+    @property
+    def of_variables(self) -> "list[Sharing]":
+        """Of the one batch variable, itself."""
+        return [self]
+
+
+@dataclass(frozen=True, eq=False)
+class SharingOfLevels:
+    """What features share in the effects of one of several batch variables.
+
+    Parameters
+    ----------
+    factors, patterns, mean, sd, information
+        As in `Sharing`, of the variable's levels.
+    of_shifts : ndarray, (level, axis, score)
+        How the shifts of a level along the axes of the patterns follow all scores, in units of their spread.
+    of_mean : ndarray, (level, score)
+        How much lower a score is expected for a higher mean of the level's shifts.
+    own : ndarray, (level, feature)
+        Variance of the level's unshrunken shifts beside what features share.
+    along : ndarray, (level, feature)
+        Expected shifts along the patterns.
+    """
+
+    factors: Loadings
+    patterns: Patterns
+    of_shifts: np.ndarray
+    of_mean: np.ndarray
+    information: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    own: np.ndarray
+    along: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class CrossedSharing:
+    """What features share with several batch variables, where noise belongs to cells and patterns to levels.
+
+    A score is standard normal beforehand; given the spreads that empirical Bayes finds, all scores are independent
+    given the data too.
+
+    Parameters
+    ----------
+    factors : Loadings
+        Of the noise of a scan.
+    of_variables : list of SharingOfLevels
+    of_noise : ndarray, (cell, factor, score)
+        How the mean noise of a cell's scans along the factors follows the scores.
+    score : ndarray, (score,)
+        Expected scores.
+    """
+
+    factors: Loadings
+    of_variables: list[SharingOfLevels]
+    of_noise: np.ndarray
+    score: np.ndarray
+
+
+def sharing_of(moments: Moments, fit: LeastSquares, factors: Loadings) -> Sharing | CrossedSharing:
+    """Return what features share, as empirical Bayes finds it; arguments as in `shared_empirical_bayes`."""
+    found = found_of(moments, fit, factors)
+    if not fit.additive.crossed:
+        return _of_one_variable(moments, factors, found)
+    return _of_several_variables(moments, factors, found)
+
+
+def _of_one_variable(moments: Moments, factors: Loadings, found: Found) -> Sharing:
+    (shifts,), (patterns,) = found.shifts, found.patterns
+    sd = shifts.sd
+    own, noise = found.errors
+    loadings = np.concatenate([sd[:, None, None] * patterns.of_features, noise], axis=2)
+    weighted = loadings / (sd[:, None] ** 2 + own)[..., None]
+    values, turn = np.linalg.eigh(weighted.swapaxes(1, 2) @ loadings)
+    values, axes = np.maximum(values, 0), patterns.each.shape[2]
+    of_mean = (turn.swapaxes(1, 2) @ weighted.sum(axis=1)[..., None])[..., 0]
+    # Scores of patterns come in units of their spread, those of noise as they are.
+    score = shifts.scores[:, 1:].copy()
+    score[:, :axes] /= sd[:, None]
+    return Sharing(
+        factors=factors,
+        patterns=patterns,
+        of_shifts=patterns.each @ turn[:, :axes],
+        of_noise=turn[:, axes:] / np.sqrt(np.maximum(moments.scans, 1))[:, None, None],
+        score=(turn.swapaxes(1, 2) @ score[..., None])[..., 0],
+        of_mean=of_mean / (1 + values),
+        known=values / (1 + values) * (turn[:, :axes] ** 2).sum(axis=1),
+        information=(1 / (sd[:, None] ** 2 + own)).sum(axis=1) - (of_mean**2 / (1 + values)).sum(axis=1),
+        mean=shifts.mean,
+        sd=sd,
+        own=own,
+    )
+
+
+class _Told(NamedTuple):
+    """What the data tell of scores, and of the levels' means: information, of both and of the two together."""
+
+    scores: np.ndarray
+    means: np.ndarray
+    both: np.ndarray
+    right: np.ndarray
+
+
+def _of_several_variables(moments: Moments, factors: Loadings, found: Found) -> CrossedSharing:
+    owners = [column - column.min() for column in moments.positions.T]
+    design, rows, of_cells = _design(owners, found)
+    told = _told(owners, design, found)
+    values, turn = np.linalg.eigh(told.scores)
+    values = np.maximum(values, 0)
+    both = turn.T @ told.both
+    of_mean = (both / (1 + values)[:, None]).T
+    information = np.diagonal(told.means) - (both * of_mean.T).sum(axis=0)
+    score = turn.T @ told.right / (1 + values)
+    cuts = np.cumsum([len(one.mean) for one in found.shifts])[:-1]
+    parts = zip(
+        found.patterns,
+        found.shifts,
+        found.pooled,
+        rows,
+        np.split(of_mean, cuts),
+        np.split(information, cuts),
+        strict=True,
+    )
+    of_variables = []
+    for patterns, shifts, (own, _), mine, of_means, known in parts:
+        of_shifts = patterns.each @ turn[mine]
+        along = (of_shifts @ score) * shifts.sd[:, None]
+        along = (along - along.mean(axis=0)) @ patterns.axes.T
+        one = SharingOfLevels(factors, patterns, of_shifts, of_means, known, shifts.mean, shifts.sd, own, along)
+        of_variables.append(one)
+    of_noise = turn[of_cells] / np.sqrt(np.maximum(moments.scans, 1))[:, None, None]
+    return CrossedSharing(factors, of_variables, of_noise, score)
+
+
+def _design(owners: list[np.ndarray], found: Found) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Return how cells follow all scores (feature, cell, score), and where those of levels and of cells stand."""
+    sizes = [one.each.shape[::2] for one in found.patterns]
+    shapes = [*sizes, found.errors[1].shape[::2]]
+    ends = np.cumsum([0, *(rows * columns for rows, columns in shapes)])
+    *rows, of_cells = (
+        np.arange(start, end).reshape(shape) for start, end, shape in zip(ends[:-1], ends[1:], shapes, strict=True)
+    )
+    cells = np.arange(len(owners[0]))
+    design = np.zeros((len(found.sigma), len(cells), ends[-1]))
+    for patterns, shifts, owner, mine in zip(found.patterns, found.shifts, owners, rows, strict=True):
+        loadings = shifts.sd[:, None, None] * patterns.of_features
+        design[:, cells[:, None], mine[owner]] = np.moveaxis(loadings[owner], 1, 0)
+    design[:, cells[:, None], of_cells] = np.moveaxis(found.errors[1], 1, 0)
+    return design, rows, of_cells
+
+
+def _told(owners: list[np.ndarray], design: np.ndarray, found: Found) -> _Told:
+    """Return what the data tell, what shifts have beside the scores being integrated out feature by feature."""
+    member = np.concatenate([owner[:, None] == np.arange(owner.max() + 1) for owner in owners], axis=1).astype(float)
+    mean, sd = (np.concatenate([getattr(one, name) for one in found.shifts]) for name in ("mean", "sd"))
+    weight = (1 / found.errors[0]).T[..., None]
+    inner = member.T @ (weight * member) + np.diag(1 / sd**2)
+    away = (found.residual - (member @ mean)[:, None]).T[..., None]
+    columns = np.concatenate([design, np.broadcast_to(member, (len(design), *member.shape)), away], axis=2)
+    weighted = weight * columns
+    left = weighted - (weight * member) @ np.linalg.solve(inner, member.T @ weighted)
+    count = design.shape[2]
+    products = np.tensordot(columns[..., :-1], left, ([0, 1], [0, 1]))
+    return _Told(products[:count, :count], products[count:, count:-1], products[:count, count:-1], products[:count, -1])
