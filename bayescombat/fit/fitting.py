@@ -93,9 +93,9 @@ def fit(
         learned from each other. ``"auto"`` for as many as parallel analysis finds, none below ten features. With none,
         the features of a scan are independent given its batch: then what is said of averages over correlated features
         is too sure. By default ``"auto"`` for NUTS, and none for empirical Bayes, whose estimates are then the
-        published ones; none either where factors cannot be had: with several batch variables, with subjects, with
-        `factors`, in moments that were made without `cross`, and in tables of more than 500 features unless they are
-        asked for.
+        published ones; none either where factors cannot be had (with subjects, with `factors`, in moments that were made
+        without `cross`), nor, unless they are asked for, with several batch variables and in tables of more than 500
+        features.
     factors : int or "auto"
         How many hidden factors of the residuals to *remove*, as ``remove`` of a study removes covariates; ``"auto"``
         for as many as parallel analysis finds. Not to be mixed up with `shared_factors`, which leave values where they
