@@ -109,7 +109,7 @@ class Conditional:
 
     @cached_property
     def _gamma_terms(self) -> tuple[np.ndarray, np.ndarray]:
-        """How many scans the prior of gamma is worth its weight in, inverted, and how far off it the shift is."""
+        """Precisions of the scans over that of gamma's prior, and squared distances from it, where delta is one."""
         return self.n * self.gamma_variance, self.n * (self.gamma_hat - self.gamma_mean) ** 2
 
     @cached_property

@@ -126,6 +126,8 @@ def by_empirical_bayes(
     check_choice("shrinkage", shrinkage, get_args(Shrinkage))
     check_choice("compat", compat, (*get_args(Compat), None))
     check_compat(moments, compat)
+    if uncertainty:
+        check_uncertainty(moments, shrinkage, compat, shared_factors)
     factors = shared_factors_of(moments, shared_factors)
     if factors is not None and (shrinkage != "parametric" or compat):
         raise BayesCombatError(
@@ -134,7 +136,6 @@ def by_empirical_bayes(
         )
     settings = {"shrinkage": shrinkage, "mean_only": mean_only, "compat": compat, "shared_factors": shared_factors}
     if uncertainty:
-        check_uncertainty(moments, settings)
         settings |= {"uncertainty": True, "seed": randbits(32) if seed is None else seed}
     many = len(moments.features) >= MANY_FEATURES and factors is None
     independent = many and moments.subjects is None and not moments.spec.smooths
@@ -203,15 +204,16 @@ def check_compat(moments: Moments, compat: Compat | None) -> None:
         )
 
 
-def check_uncertainty(moments: Moments, settings: Mapping[str, Any]) -> None:
+def check_uncertainty(
+    moments: Moments, shrinkage: Shrinkage, compat: Compat | None, shared_factors: SharedFactors
+) -> None:
     """Raise a BayesCombatError if there is no posterior given hyper-parameters, or it is not that of single cells."""
-    if settings["shrinkage"] != "parametric" or settings["compat"] or settings["shared_factors"] != 0:
+    if shrinkage != "parametric" or compat or shared_factors != 0:
         raise BayesCombatError(
             "Expected shrinkage='parametric' without compat and shared_factors for uncertainty, found "
-            f"shrinkage={settings['shrinkage']!r}, compat={settings['compat']!r} and "
-            f"shared_factors={settings['shared_factors']!r}. Without parametric priors there is no posterior, the "
-            "packages reproduced have none, and shared factors tie the features together. Leave them out, or use "
-            "method='nuts'."
+            f"shrinkage={shrinkage!r}, compat={compat!r} and shared_factors={shared_factors!r}. Without parametric "
+            "priors there is no posterior, the packages reproduced have none, and shared factors tie the features "
+            "together. Leave them out, or use method='nuts'."
         )
     if moments.subjects is not None:
         raise BayesCombatError(
@@ -220,8 +222,8 @@ def check_uncertainty(moments: Moments, settings: Mapping[str, Any]) -> None:
         )
     if len(moments.features) == 1:
         raise BayesCombatError(
-            f"Expected several features for uncertainty, found one to model: {moments.features[0]!r}. It has no prior "
-            "of the others that its effects could be known given. Use method='nuts'."
+            f"Expected several features for uncertainty, found one to model: {moments.features[0]!r}. There are no "
+            "others to learn the priors from that its effects would be given. Use method='nuts'."
         )
 
 

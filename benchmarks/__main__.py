@@ -16,6 +16,7 @@ NAMES = (
     "startup",
     "mixing",
     "coverage",
+    "conditional",
     "crossed",
     "repeated",
     "replicates",

@@ -201,6 +201,8 @@ def fit(
     Frozen({'obs': 35, 'feature': 3})
     >>> bc.fit(study, method="eb", covariance=True).asked.share
     0.95
+    >>> list(bc.fit(study, method="eb", uncertainty=True, seed=1).harmonized)
+    ['mean', 'sd', 'lower', 'upper']
     """
     settings = Settings(draws, tune, chains, cores, seed, target_accept, progress_bar)
     if isinstance(data, ChunkedStudy):
