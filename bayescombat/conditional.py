@@ -50,8 +50,10 @@ class Expectations:
 
     def of(self, batch: int, gamma: int, delta: int) -> np.ndarray:
         """Return the expectation (feature,) of so high a power of gamma, at most two, times one of delta."""
-        value = self.weight[batch] * self.delta[batch] ** delta if delta else self.weight[batch]
-        return np.asarray((value * self.powers[gamma - 1][batch] if gamma else value).sum(axis=-1))
+        value, factor = self.weight[batch], self.delta[batch]
+        for _ in range(abs(delta)):
+            value = value * factor if delta > 0 else value / factor
+        return np.asarray(np.einsum("fn,fn->f", value, self.powers[gamma - 1][batch]) if gamma else value.sum(axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +90,9 @@ class Conditional:
         u = _nodes(low, step, NODES)
         weight = self._density(u)
         weight /= weight.sum(axis=-1, keepdims=True)
-        delta = np.exp(u / 2)
-        mean, variance = self._shift(delta**-2)
+        mean, variance = self._shift(np.exp(-u))
         mean -= origin[..., None]
-        return Expectations(weight, delta, (mean, mean**2 + variance))
+        return Expectations(weight, np.exp(u / 2), (mean, mean**2 + variance))
 
     def draws(self, uniform: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return draws of gamma and delta, given uniform and normal scores of the same shape (batch, feature, draw)."""

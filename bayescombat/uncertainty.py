@@ -4,13 +4,12 @@ Shift and scale of every level have a posterior, independent of those of the oth
 several batch variables that of one level is given the estimates of the other variables' levels.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bayescombat.adjust import Adjusted, Draws, adjust, adjusted_draws, of_features, rows_by_level
-from bayescombat.blocks import side_by_side
+from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side
 from bayescombat.conditional import Conditional, Expectations
 
 __all__ = ["MOST_DRAWS", "Given", "conditional_draws", "with_uncertainty"]
@@ -78,12 +77,10 @@ def with_uncertainty(
     probability : float, optional
         Of the interval between lower and upper; without it there are none.
     """
-    sd, lower, upper = (np.empty(y.shape) for _ in range(3))
-    groups = list(rows_by_level(levels))
-
-    def spread(block: slice) -> None:
-        given_here = given.conditional.of_features(block)
-        sd[:, block] = _spread(of_features(draws, block), given_here, y[:, block].astype(float), x, groups)
+    sd = np.empty(y.shape) if draws.log else _spread(draws, given.conditional, y, x, levels)
+    if probability is None and not draws.log:
+        return Adjusted(found.mean, sd)
+    lower, upper = np.empty(y.shape), np.empty(y.shape)
 
     def bounds(block: slice) -> None:
         drawn = _drawn(of_features(draws, block), given, block)
@@ -93,10 +90,7 @@ def with_uncertainty(
         if probability is not None:
             lower[:, block], upper[:, block] = adjusted.lower, adjusted.upper
 
-    if not draws.log:
-        side_by_side(spread, _blocks(y.shape[1], SOME_FEATURES))
-    if draws.log or probability is not None:
-        side_by_side(bounds, _blocks(y.shape[1], FEW_FEATURES))
+    side_by_side(bounds, _blocks(y.shape[1], FEW_FEATURES))
     return Adjusted(found.mean, sd) if probability is None else Adjusted(found.mean, sd, lower, upper)
 
 
@@ -135,29 +129,36 @@ def _drawn(estimate: Draws, given: Given, block: slice, every: np.ndarray | slic
     return replace(estimate, alpha=alpha, beta=beta, sigma=sigma, standing=standing, gamma=gamma, delta=delta)
 
 
-def _spread(
-    estimate: Draws,
-    conditional: Conditional,
-    y: np.ndarray,
-    x: np.ndarray,
-    groups: Sequence[tuple[tuple[int, ...], np.ndarray]],
-) -> np.ndarray:
+def _spread(estimate: Draws, conditional: Conditional, y: np.ndarray, x: np.ndarray, levels: np.ndarray) -> np.ndarray:
     r"""Return the standard deviation of harmonized values, (obs, feature).
 
     They are :math:`\gamma_t + (\delta_t / \delta_i) (r - \gamma_i)` and something known, where r is what alpha and the
     covariates leave: quadratic in r, with coefficients that depend on batch and feature alone.
     """
-    sigma = estimate.sigma[0]
-    found = conditional.expectations(estimate.gamma[0] / sigma)
-    residual = y - estimate.alpha[0] - np.einsum("op,fp->of", x - estimate.center, estimate.beta[0])
-    sd = np.where(np.isnan(y), np.nan, 0.0)
-    for place, rows in groups:
-        if place == estimate.unmoved:
-            continue
-        away = (residual[rows] - estimate.gamma[0, list(place)].sum(axis=0)) / sigma
-        ratio, both, constant = _variances(found, set(place), set(estimate.target or ()))
-        variance = (away * ratio + 2 * both) * away + constant
-        sd[rows] += sigma * np.sqrt(np.maximum(variance, 0))
+    groups = [(place, rows) for place, rows in rows_by_level(levels) if place != estimate.unmoved]
+    sigma, target = estimate.sigma[0], set(estimate.target or ())
+    known = np.empty((len(groups), 3, y.shape[1]))
+    sd, offset = np.where(np.isnan(y), np.nan, 0.0), x - estimate.center
+
+    def coefficients(block: slice) -> None:
+        origin = estimate.gamma[0, :, block] / sigma[block]
+        found = conditional.of_features(block).expectations(origin)
+        for k, (place, _) in enumerate(groups):
+            for part, value in enumerate(_variances(found, set(place), target)):
+                known[k, part, block] = value
+
+    def values(block: slice) -> None:
+        slopes = estimate.beta[0, block]
+        for (place, scans), (ratio, both, constant) in zip(groups, known[..., block], strict=True):
+            middle = estimate.alpha[0, block] + estimate.gamma[0, list(place), block].sum(axis=0)
+            for start in range(0, len(scans), FEW_ROWS):
+                rows = scans[start : start + FEW_ROWS]
+                away = (y[rows, block] - middle - np.einsum("op,fp->of", offset[rows], slopes)) / sigma[block]
+                variance = (away * ratio + 2 * both) * away + constant
+                sd[rows, block] = sigma[block] * np.sqrt(np.maximum(variance, 0))
+
+    side_by_side(coefficients, _blocks(y.shape[1], SOME_FEATURES))
+    side_by_side(values, column_blocks(y.shape[1], FEW_ROWS))
     return sd
 
 
