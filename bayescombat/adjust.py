@@ -77,7 +77,7 @@ class Draws:
 
 @dataclass(frozen=True, eq=False)
 class Adjusted:
-    """Harmonized values, (obs, feature); the last three are absent where there is a single draw."""
+    """Harmonized values, (obs, feature); the last three are absent where there is a single draw and nothing else."""
 
     mean: np.ndarray
     sd: np.ndarray | None = None
@@ -94,7 +94,7 @@ class _Affine:
     coefficients: np.ndarray
 
 
-def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, probability: float = 0.9) -> Adjusted:
+def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, probability: float | None = 0.9) -> Adjusted:
     """Harmonize scans of known batches.
 
     Parameters
@@ -107,8 +107,8 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
         Design columns.
     levels : ndarray of int, (obs, variable)
         Positions of the scans' levels.
-    probability : float
-        Of the central interval between lower and upper.
+    probability : float, optional
+        Of the central interval between lower and upper; without it there is none.
     """
     if len(draws.alpha) == 1:
         return Adjusted(_estimated(draws, y, x, levels))
@@ -126,11 +126,12 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
                 continue
             affine, values, offset = _affine(some, place), y[rows, block], x[rows] - some.center
             mine = None if intercepts is None else intercepts.of(rows)
-            found = _summary(affine, values, offset, probability, draws.log, mine)
-            lower[rows, block], upper[rows, block], *moments = found
             exact = not draws.log and mine is None
+            if probability is not None or not exact:
+                found = _summary(affine, values, offset, probability or 0.5, draws.log, mine)
+                lower[rows, block], upper[rows, block], *moments = found
             mean[rows, block], sd[rows, block] = _mean_and_sd(affine, values, offset) if exact else moments
-    return Adjusted(mean, sd, lower, upper)
+    return Adjusted(mean, sd) if probability is None else Adjusted(mean, sd, lower, upper)
 
 
 def _estimated(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray) -> np.ndarray:

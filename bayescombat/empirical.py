@@ -7,7 +7,7 @@ observed in.  With several batch variables the least squares are joint and addit
 variable's levels are shrunken as batches are.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from bayescombat.blocks import with_each
 from bayescombat.moments import Moments
 from bayescombat.regression import LeastSquares, least_squares
 from bayescombat.repeated import fixed_effects
-from bayescombat.shrinkage import LEAST_FREEDOM, MOST_ITERATIONS, TOLERANCE, Hats, Shrinkage, shrunken
+from bayescombat.shrinkage import LEAST_FREEDOM, MOST_ITERATIONS, TOLERANCE, Hats, Shrinkage, evidence_of, shrunken
 
 __all__ = [
     "Compat",
@@ -50,6 +50,8 @@ class Estimates:
         What intercepts are predicted from by longitudinal ComBat as published.
     smooth_sd : ndarray, (feature, smooth)
         Standard deviations of the smooths' coefficients.
+    evidence : dict of ndarray
+        What the posterior given the hyper-parameters is made of, where it is asked for: see `evidence_of`.
     """
 
     alpha: np.ndarray
@@ -62,6 +64,7 @@ class Estimates:
     subject_sd: np.ndarray | None = None
     gamma_unshrunken: np.ndarray | None = None
     smooth_sd: np.ndarray | None = None
+    evidence: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def empirical_bayes(
@@ -70,6 +73,7 @@ def empirical_bayes(
     mean_only: bool = False,
     compat: Compat | None = None,
     fit: LeastSquares | None = None,
+    uncertainty: bool = False,
 ) -> Estimates:
     """Return the empirical-Bayes estimates of every feature in the moments.
 
@@ -85,6 +89,8 @@ def empirical_bayes(
         Reproduce an R package: what is known to be wrong with it too.
     fit : LeastSquares, optional
         The fixed effects, where they are known already.
+    uncertainty : bool
+        Whether to keep what the posterior given the hyper-parameters is made of.
 
     Notes
     -----
@@ -100,7 +106,7 @@ def empirical_bayes(
     alpha, sigma, hats = unshrunken(moments, fit, sva)
     unshrunken_gamma = sigma * hats.gamma if compat == "longcombat" else None
     at = None if moments.reference is None else moments.levels.positions([moments.reference])[0]
-    found = estimates_of(alpha, fit.beta, sigma, hats, shrinkage, mean_only, sva, at)
+    found = estimates_of(alpha, fit.beta, sigma, hats, shrinkage, mean_only, sva, at, uncertainty)
     return replace(found, subject_sd=fit.subject_sd, gamma_unshrunken=unshrunken_gamma, smooth_sd=fit.smooth_sd)
 
 
@@ -113,21 +119,29 @@ def estimates_of(
     mean_only: bool,
     sva: bool = False,
     reference: np.ndarray | None = None,
+    uncertainty: bool = False,
 ) -> Estimates:
     """Return the estimates in place of what is not shrunken.
 
     The shrinkage's arguments are those of `empirical_bayes`; `reference` holds the positions of levels that stay.
     """
+    evidence = evidence_of(hats, mean_only) if uncertainty else {}
     gamma, delta, hyper, iterations = shrunken(hats, shrinkage, mean_only, sva, in_place=True)
     if reference is not None:
         gamma[reference], delta[reference], iterations[reference] = 0.0, 1.0, 0
     gamma *= sigma
     np.sqrt(delta, out=delta)
-    return Estimates(alpha, beta, sigma, gamma, delta, hyper, iterations)
+    if uncertainty:
+        evidence["gamma_unshrunken"] *= sigma
+    return Estimates(alpha, beta, sigma, gamma, delta, hyper, iterations, evidence=evidence)
 
 
 def independent_empirical_bayes(
-    moments: Moments, shrinkage: Shrinkage = "parametric", mean_only: bool = False, compat: Compat | None = None
+    moments: Moments,
+    shrinkage: Shrinkage = "parametric",
+    mean_only: bool = False,
+    compat: Compat | None = None,
+    uncertainty: bool = False,
 ) -> Estimates:
     """Return the estimates of very many features without subjects and smooths, in blocks up to the shrinkage.
 
@@ -148,7 +162,7 @@ def independent_empirical_bayes(
     with_each(work, features)
     at = None if moments.reference is None else moments.levels.positions([moments.reference])[0]
     mean_only = mean_only or (sva and bool((moments.scans < 2).any()))
-    return estimates_of(alpha, beta, sigma, hats, shrinkage, mean_only, sva, at)
+    return estimates_of(alpha, beta, sigma, hats, shrinkage, mean_only, sva, at, uncertainty)
 
 
 def unshrunken(

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from secrets import randbits
 from typing import Any, get_args
 
 import numpy as np
@@ -42,6 +43,7 @@ __all__ = [
     "by_empirical_bayes",
     "by_nuts",
     "check_compat",
+    "check_uncertainty",
     "model_of",
     "tree_of_estimates",
     "warn_of_little_data",
@@ -118,11 +120,15 @@ def by_empirical_bayes(
     mean_only: bool,
     compat: Compat | None,
     shared_factors: SharedFactors,
+    uncertainty: bool = False,
+    seed: int | None = None,
 ) -> xr.DataTree:
     """Return the estimates from the moments of estimable features."""
     check_choice("shrinkage", shrinkage, get_args(Shrinkage))
     check_choice("compat", compat, (*get_args(Compat), None))
     check_compat(moments, compat)
+    if uncertainty:
+        check_uncertainty(moments, shrinkage, compat, shared_factors)
     factors = shared_factors_of(moments, shared_factors)
     if factors is not None and (shrinkage != "parametric" or compat):
         raise BayesCombatError(
@@ -130,6 +136,8 @@ def by_empirical_bayes(
             f"shrinkage={shrinkage!r} and compat={compat!r}. Leave them or shared_factors out."
         )
     settings = {"shrinkage": shrinkage, "mean_only": mean_only, "compat": compat, "shared_factors": shared_factors}
+    if uncertainty:
+        settings |= {"uncertainty": True, "seed": randbits(32) if seed is None else seed}
     many = len(moments.features) >= MANY_FEATURES and factors is None
     independent = many and moments.subjects is None and not moments.spec.smooths
     fit = None if independent else fixed_effects(moments)
@@ -137,9 +145,9 @@ def by_empirical_bayes(
     if len(moments.features) == 1:
         shrinkage = "none"
     if fit is None:
-        estimates = independent_empirical_bayes(moments, shrinkage, mean_only, compat)
+        estimates = independent_empirical_bayes(moments, shrinkage, mean_only, compat, uncertainty)
     elif factors is None:
-        estimates = empirical_bayes(moments, shrinkage, mean_only, compat, fit)
+        estimates = empirical_bayes(moments, shrinkage, mean_only, compat, fit, uncertainty)
     else:
         estimates, patterns = shared_empirical_bayes(moments, fit, factors, mean_only)
     tree = tree_of_estimates(estimates, moments, settings)
@@ -194,6 +202,29 @@ def check_compat(moments: Moments, compat: Compat | None) -> None:
         raise BayesCombatError(
             "Expected subjects and no reference batch for compat='longcombat', found "
             f"{'no subjects' if moments.subjects is None else 'a reference batch'}. Leave compat out."
+        )
+
+
+def check_uncertainty(
+    moments: Moments, shrinkage: Shrinkage, compat: Compat | None, shared_factors: SharedFactors
+) -> None:
+    """Raise a BayesCombatError if there is no posterior given hyper-parameters, or it is not that of single cells."""
+    if shrinkage != "parametric" or compat or shared_factors != 0:
+        raise BayesCombatError(
+            "Expected shrinkage='parametric' without compat and shared_factors for uncertainty, found "
+            f"shrinkage={shrinkage!r}, compat={compat!r} and shared_factors={shared_factors!r}. Without parametric "
+            "priors there is no posterior, the packages reproduced have none, and shared factors tie the features "
+            "together. Leave them out, or use method='nuts'."
+        )
+    if moments.subjects is not None:
+        raise BayesCombatError(
+            "Expected scans that are independent given their batch for uncertainty, found a study with subjects, whose "
+            "intercepts tie scans and batches together. Use method='nuts'."
+        )
+    if len(moments.features) == 1:
+        raise BayesCombatError(
+            f"Expected several features for uncertainty, found one to model: {moments.features[0]!r}. There are no "
+            "others to learn the priors from that its effects would be given. Use method='nuts'."
         )
 
 

@@ -45,14 +45,13 @@ DIMS = {
     "delta": ("batch", "feature"),
     "sigma": ("feature",),
     **dict.fromkeys(HYPERPARAMETERS, ("batch",)),
-    "gamma_typical": ("batch_variable", "feature"),
-    "delta_typical": ("batch_variable", "feature"),
+    **dict.fromkeys(("gamma_typical", "delta_typical"), ("batch_variable", "feature")),
     **dict.fromkeys(POPULATION, ("batch_variable",)),
     "subject_sd": ("feature",),
-    "gamma_unshrunken": ("batch", "feature"),
+    **dict.fromkeys(("gamma_unshrunken", "delta_unshrunken", "observed", "freedom"), ("batch", "feature")),
+    **dict.fromkeys(("delta2_mean", "delta2_variance"), ("batch",)),
     "smooth_sd": ("feature", "smooth"),
-    "smooth_sd_log_typical": ("smooth",),
-    "smooth_sd_spread": ("smooth",),
+    **dict.fromkeys(("smooth_sd_log_typical", "smooth_sd_spread"), ("smooth",)),
 }
 ATTRS = {
     "alpha": ("feature units", "mean at the average covariates"),
@@ -73,7 +72,12 @@ ATTRS = {
     "log_delta_sd_log_typical": ("log log sigma", "logarithm of log_delta_sd in a typical batch"),
     "log_delta_sd_spread": ("1", "spread of the logarithm of log_delta_sd across batches"),
     "subject_sd": ("feature units", "standard deviation of the subjects' intercepts"),
-    "gamma_unshrunken": ("feature units", "shift of the batch before shrinkage, which intercepts are predicted from"),
+    "gamma_unshrunken": ("feature units", "shift of the batch before shrinkage"),
+    "delta_unshrunken": ("1", "scale of the batch before shrinkage"),
+    "observed": ("1", "observed scans"),
+    "freedom": ("1", "degrees of freedom behind the scale before shrinkage"),
+    "delta2_mean": ("1", "mean of the batch's squared scales over the features"),
+    "delta2_variance": ("1", "variance of the batch's squared scales over the features"),
     "smooth_sd": ("feature units", "expected bend of the curve: root mean square about its straight line"),
     "smooth_sd_log_typical": ("log sigma", "logarithm of smooth_sd in a typical feature"),
     "smooth_sd_spread": ("1", "spread of the logarithm of smooth_sd over the features"),
@@ -215,7 +219,7 @@ def estimated(estimates: Estimates, moments: Moments) -> xr.Dataset:
     """
     names = ("alpha", "beta", "gamma", "delta", "sigma", "subject_sd", "gamma_unshrunken", "smooth_sd")
     values = {name: getattr(estimates, name) for name in names if getattr(estimates, name) is not None}
-    return labelled(values | estimates.hyper, moments, {})
+    return labelled(values | estimates.hyper | estimates.evidence, moments, {})
 
 
 def _conditional_shifts(

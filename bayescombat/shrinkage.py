@@ -4,15 +4,24 @@ The published algorithm is that of Johnson, Li and Rabinovic (2007), doi:10.1093
 sva runs it.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from scipy.special import digamma, logsumexp, polygamma
 
 from bayescombat.blocks import side_by_side
 
-__all__ = ["Hats", "LEAST_FREEDOM", "MANY_FEATURES", "MOST_ITERATIONS", "Shrinkage", "TOLERANCE", "shrunken"]
+__all__ = [
+    "Hats",
+    "LEAST_FREEDOM",
+    "MANY_FEATURES",
+    "MOST_ITERATIONS",
+    "Shrinkage",
+    "TOLERANCE",
+    "evidence_of",
+    "shrunken",
+]
 
 Shrinkage = Literal["parametric", "nonparametric", "none"]
 TOLERANCE = 1e-12
@@ -51,23 +60,40 @@ def shrunken(
 
     The other arguments are those of `empirical_bayes`; `in_place` lets the estimates take the place of `hats`.
     """
-    n, freedom = (np.broadcast_to(part, hats.gamma.shape) for part in (hats.n, hats.freedom))
+    n = np.broadcast_to(hats.n, hats.gamma.shape)
     gamma, delta2 = (hats.gamma, hats.delta2) if in_place else (np.empty_like(hats.gamma), np.empty_like(hats.delta2))
     iterations, moments = np.zeros(len(n), dtype=np.int64), np.empty((len(n), 4))
 
     def work(batches: slice) -> None:
         for i in range(len(n))[batches]:
-            told = (freedom[i] >= LEAST_FREEDOM) & np.isfinite(hats.delta2[i]) & (not mean_only)
-            # sva's mean-only shrinks as if every batch had one scan.
-            size = np.minimum(n[i], 1) if sva and mean_only and shrinkage == "parametric" else n[i]
-            delta2_hat = np.where(told, hats.delta2[i], 1.0)
-            level = _Level(hats.gamma[i], delta2_hat, size, freedom[i], n[i] > 0, told)
+            level = _Level.of(hats, i, mean_only)
+            if sva and mean_only and shrinkage == "parametric":
+                # sva's mean-only shrinks as if every batch had one scan.
+                level = replace(level, n=np.minimum(level.n, 1))
             moments[i] = *level.shifts(), *level.scales()
             gamma[i], delta2[i], iterations[i] = _shrink(level, shrinkage, sva)
 
     many = n.shape[1] >= MANY_FEATURES
     side_by_side(work, [slice(i, i + 1) for i in range(len(n))] if many else [slice(None)])
     return gamma, delta2, _hyperparameters(*moments.T) if shrinkage == "parametric" else {}, iterations
+
+
+def evidence_of(hats: Hats, mean_only: bool) -> dict[str, np.ndarray]:
+    """Return what the posterior of the levels' effects is made of beside gamma_mean and gamma_sd, in units of sigma.
+
+    ``gamma_unshrunken, delta_unshrunken, observed, freedom`` (batch, feature), and ``delta2_mean, delta2_variance``
+    (batch,) of the inverse-gamma priors. Where nothing tells of a scale it is one, of no degrees of freedom.
+    """
+    levels = [_Level.of(hats, i, mean_only) for i in range(len(hats.gamma))]
+    scales = np.array([level.scales() for level in levels])
+    return {
+        "gamma_unshrunken": np.stack([np.where(level.seen, level.gamma, 0.0) for level in levels]),
+        "delta_unshrunken": np.sqrt([level.delta2 for level in levels]),
+        "observed": np.stack([level.n for level in levels]),
+        "freedom": np.stack([np.where(level.told, level.freedom, 0.0) for level in levels]),
+        "delta2_mean": scales[:, 0],
+        "delta2_variance": scales[:, 1],
+    }
 
 
 class _Shrunken(NamedTuple):
@@ -88,6 +114,14 @@ class _Level:
     freedom: np.ndarray
     seen: np.ndarray
     told: np.ndarray
+
+    @classmethod
+    def of(cls, hats: Hats, i: int, mean_only: bool) -> Self:
+        """Return the estimates of batch i; if they are mean-only, nothing tells of scale."""
+        gamma, delta2 = hats.gamma[i], hats.delta2[i]
+        n, freedom = (np.broadcast_to(part[i], gamma.shape) for part in (hats.n, hats.freedom))
+        told = (freedom >= LEAST_FREEDOM) & np.isfinite(delta2) & (not mean_only)
+        return cls(gamma, np.where(told, delta2, 1.0), n, freedom, n > 0, told)
 
     def shifts(self) -> tuple[float, float]:
         """Return mean and variance over the features of what is seen of gamma."""

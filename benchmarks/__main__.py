@@ -17,6 +17,7 @@ NAMES = (
     "mixing",
     "centring",
     "coverage",
+    "conditional",
     "crossed",
     "repeated",
     "replicates",

@@ -93,12 +93,33 @@ def empirical_bayes_seconds_with_holes(holes: float = 0.05, features: int = 5_00
     return [seconds(study(1_000, features, 20, holes=share)) for share in (0.0, holes)]
 
 
+def uncertainty_seconds(scans: int = 1_000, features: int = 20_000, few: int = 200) -> dict[str, float]:
+    """Return processor seconds of empirical Bayes: of estimates, of these with sd, and of the interval of one value."""
+
+    def seconds(call: Callable[[], object]) -> float:
+        found = []
+        for _ in range(4):
+            started = time.process_time()
+            call()
+            found.append(time.process_time() - started)
+        return float(np.median(found[1:]))
+
+    wide, narrow = study(scans, features, 20), study(scans, few, 20)
+    fit = bc.fit(narrow, method="eb", uncertainty=True, seed=1)
+    return {
+        "estimates": seconds(lambda: bc.fit(wide, method="eb").harmonized),
+        "sd": seconds(lambda: bc.fit(wide, method="eb", uncertainty=True).harmonize(wide, probability=None)),
+        "interval": seconds(lambda: fit.harmonize(narrow)) / (scans * few),
+    }
+
+
 def table() -> pd.DataFrame:
     """Return the timings, one row each."""
     small, large = gradient_seconds()
     eb = empirical_bayes_seconds()
     full, holed = gradient_seconds_with_holes()
     quick, quick_holed = empirical_bayes_seconds_with_holes()
+    sure = uncertainty_seconds()
     rows = {
         "gradient, 1,000 scans × 100 features × 10 batches (µs)": small * 1e6,
         "gradient, 100,000 scans (µs)": large * 1e6,
@@ -109,5 +130,7 @@ def table() -> pd.DataFrame:
         "EB fit and harmonize, 1,000 × 20,000 × 20 batches (s)": eb["bayescombat"],
         "the same by combaters (s)": eb["combaters"],
         "combaters / bayescombat": eb["combaters"] / eb["bayescombat"],
+        "EB with sd / without, 1,000 × 20,000 × 20 batches, processor time": sure["sd"] / sure["estimates"],
+        "EB interval of one value, processor time (µs)": sure["interval"] * 1e6,
     }
     return pd.DataFrame({"value": rows}).rename_axis("what")

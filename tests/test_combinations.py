@@ -47,8 +47,8 @@ OF_THE_FIT = {"missing", "log", "several", "reference", "federated", "sva", "shr
 OF_THE_FIT |= {"remove", "factors", "covariance"}
 # These change a cell by the others of its scan.
 JOINT = {"factors", "covariance"}
-OF_EMPIRICAL_BAYES = {"EB", "sva", "shrinkage"}
-OF_THE_FIT |= {"smooth", "subject", "shared"}
+OF_EMPIRICAL_BAYES = {"EB", "sva", "shrinkage", "uncertain"}
+OF_THE_FIT |= {"smooth", "subject", "shared", "uncertain"}
 # A fit by NUTS compiles for seconds: these are all there are, and a cell takes the smallest that has what it needs.
 UPDATED_WORLD = {"missing", "log", "several", "smooth"}
 WORLDS = [
@@ -61,7 +61,7 @@ WORLDS += [{"missing", "log", "several", "reference", "federated", "smooth", "re
 # Pairs that ask nothing, by the letter of the reason.
 MEANINGLESS = {
     **{frozenset({"textbook", other}): "a" for other in ("unseen", "update", "adopt", "stripped", "impute")},
-    **{frozenset({"textbook", other}): "b" for other in ("sva", "shrinkage", "EB")},
+    **{frozenset({"textbook", other}): "b" for other in ("sva", "shrinkage", "EB", "uncertain")},
     frozenset({"NUTS", "EB"}): "c",
     **{frozenset({"textbook", other}): "d" for other in JOINT},
 }
@@ -215,6 +215,7 @@ def first_fit(case: Case, sites: tuple[str, ...] = SITES) -> bc.Fit:
     options |= {"factors": 1} if "factors" in case else {}
     options |= {"covariance": True} if "covariance" in case else {}
     options |= {"shared_factors": 1} if "shared" in case else {}
+    options |= {"uncertainty": True, "seed": 3} if "uncertain" in case else {}
     if case.method == "nuts":
         options |= {"chains": 2, "tune": 100, "draws": 100, "seed": 3, "progress_bar": False}
     with warnings.catch_warnings():
@@ -615,8 +616,22 @@ def check_nuts(outcome: Outcome, folder: Path) -> None:
 
 
 def check_eb(outcome: Outcome, folder: Path) -> None:
-    """There is one estimate, and no draws of it."""
-    assert outcome.fit.method == "eb" and list(outcome.found) == ["mean"]
+    """There is one estimate, and no draws of it unless they are asked for."""
+    beside = ["sd", "lower", "upper"] if "uncertain" in outcome.case else []
+    assert outcome.fit.method == "eb" and list(outcome.found) == ["mean", *beside]
+
+
+def check_uncertain(outcome: Outcome, folder: Path) -> None:
+    """The estimates are those of a plain fit; every value that moved has a spread between bounds."""
+    found, raw, case = outcome.found, outcome.rows[FEATURES].to_numpy(), outcome.case
+    plain = run(case.without("uncertain", "impute"), folder)
+    rows = outcome.rows
+    np.testing.assert_array_equal(found["mean"], plain.fit.harmonize(rows)["mean"])
+    moved = np.isfinite(raw) & (np.abs(found["mean"].values - raw) > 1e-9 * np.abs(raw))
+    if {"remove", "reference"} <= case.abilities:
+        moved &= (outcome.rows["site"] != LABELS_OF_REFERENCE["site"]).to_numpy()[:, None]
+    assert moved.any() and (found["sd"].values[moved] > 0).all()
+    assert (found["lower"].values[moved] < found["upper"].values[moved]).all()
 
 
 def check_remove(outcome: Outcome, folder: Path) -> None:
@@ -745,6 +760,7 @@ CHECKS: dict[str, Callable[[Outcome, Path], None]] = {
     "smooth": check_smooth,
     "subject": check_subject,
     "shared": check_shared,
+    "uncertain": check_uncertain,
 }
 
 
@@ -797,7 +813,7 @@ def cases(pair: frozenset[str]) -> list[Case]:
     if "textbook" in pair:
         return [Case(pair)]
     found = []
-    if not pair & {"NUTS", "impute"}:
+    if "NUTS" not in pair and ("impute" not in pair or "uncertain" in pair):
         found += [Case(pair, kind) for kind in kinds]
     if not pair & OF_EMPIRICAL_BAYES:
         worlds = [UPDATED_WORLD] if "update" in pair else WORLDS
@@ -850,7 +866,7 @@ def test_the_textbook_form_is_a_model_and_takes_nothing_of_a_fit() -> None:
     model = bc.build_model(study_of(Case(frozenset()), SITES), likelihood="observations")
     assert not any(hasattr(model, name) for name in ("harmonize", "update", "adopt", "draws", "save"))
     options = set(inspect.signature(bc.build_model).parameters)
-    assert options.isdisjoint({"method", "shrinkage", "mean_only", "compat", "factors", "covariance"})
+    assert options.isdisjoint({"method", "shrinkage", "mean_only", "compat", "factors", "covariance", "uncertainty"})
 
 
 def test_a_fit_has_one_estimator() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import coverage, crossed, curves, mixing, newcomers, speed, unseen, voxels
+from benchmarks import conditional, coverage, crossed, curves, mixing, newcomers, speed, unseen, voxels
 from benchmarks.tables import TABLES
 
 pytestmark = pytest.mark.slow
@@ -83,6 +83,22 @@ def test_intervals_cover_at_every_site_size_with_two_batch_variables() -> None:
 def test_intervals_cover_at_sites_that_were_not_fitted() -> None:
     found = unseen.table()
     assert found["coverage"].between(0.86, 0.94).all(), found["coverage"]
+
+
+@pytest.fixture(scope="module")
+def given_hyperparameters() -> pd.DataFrame:
+    return conditional.table({5: 10, 50: 4})
+
+
+def test_intervals_given_the_hyperparameters_cover_with_ten_sites_and_fifty_features(
+    given_hyperparameters: pd.DataFrame,
+) -> None:
+    assert given_hyperparameters.loc["harmonized values", 10, 50, "EB"].between(84, 96).all(), given_hyperparameters
+
+
+def test_intervals_given_the_hyperparameters_are_too_sure_of_few_features(given_hyperparameters: pd.DataFrame) -> None:
+    found = given_hyperparameters.loc["harmonized values"].xs(5, level="features")
+    assert (found.xs("EB", level="by").mean(axis=1) < found.xs("NUTS", level="by").mean(axis=1) - 2).all(), found
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,8 @@ ARRAYS_ONLY = {
     "covariance": {"pandas", "pymc", "pytensor", "xarray"},
     "joint": {"pandas", "pymc", "pytensor", "xarray"},
     "adjust": {"pymc", "pytensor"},
+    "conditional": {"pandas", "pymc", "pytensor", "xarray"},
+    "uncertainty": {"pandas", "pymc", "pytensor", "xarray"},
     "fused": {"pandas", "pymc", "pytensor", "xarray"},
     "convergence": {"pandas", "pymc", "pytensor", "xarray"},
     "adoption": {"pandas", "pymc", "pytensor", "xarray"},

@@ -123,6 +123,11 @@ class Contents:
         return self._joining, self.moments if known else None
 
     @property
+    def _given_seed(self) -> int | None:
+        """Seed of what is drawn given estimates; None where there is no such thing, or it was not asked for."""
+        return self._settings["seed"] if self._settings.get("uncertainty") else None
+
+    @property
     def _settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = json.loads(self.tree.attrs["settings"])
         return settings

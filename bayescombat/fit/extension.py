@@ -16,7 +16,7 @@ from bayescombat.fit.layout import Layout, stacked
 from bayescombat.moments import Moments
 from bayescombat.parameters import HYPERPARAMETERS, POPULATION
 from bayescombat.shared import shared_new_batch
-from bayescombat.shrinkage import Hats, Shrinkage, shrunken
+from bayescombat.shrinkage import Hats, Shrinkage, evidence_of, shrunken
 
 __all__ = ["Extension", "warn_of_constants"]
 
@@ -253,8 +253,13 @@ class Extension:
         if evidence.shared is not None:
             return self._shrunken_along(hats, evidence, variable, mean_only)
         gamma, delta2, hyper, _ = shrunken(hats, shrinkage, mean_only, settings["compat"] == "sva")
-        found = {"gamma": self._stacked("sigma")[0] * gamma[0], "delta": np.sqrt(delta2[0])}
-        return found | {name: values[0] for name, values in hyper.items()}
+        sigma = self._stacked("sigma")[0]
+        found = {"gamma": sigma * gamma[0], "delta": np.sqrt(delta2[0])}
+        found |= {name: values[0] for name, values in hyper.items()}
+        if not settings.get("uncertainty"):
+            return found
+        told = {name: values[0] for name, values in evidence_of(hats, mean_only).items()}
+        return found | told | {"gamma_unshrunken": sigma * told["gamma_unshrunken"]}
 
     def _shrunken_along(self, hats: Hats, evidence: Evidence, variable: str, mean_only: bool) -> dict[str, np.ndarray]:
         """Return the empirical-Bayes estimate of a level whose features share factors."""

@@ -13,6 +13,7 @@ from bayescombat.fit.chunked import check_in_chunks, harmonized_chunks
 from bayescombat.fit.contents import Contents
 from bayescombat.fit.distance import distance_to_refit
 from bayescombat.fit.extension import Extension, warn_of_constants
+from bayescombat.fit.given import check_known
 from bayescombat.fit.harmonization import Target, harmonized_dataset, harmonized_draws, target_cell
 from bayescombat.fit.joining import check_adoptable, check_drawable
 from bayescombat.fit.trees import fitted_tree
@@ -53,13 +54,13 @@ class Fit(Contents):
     @cached_property
     def harmonized(self) -> xr.Dataset:
         """The fitted rows, harmonized; see `harmonize`."""
-        return harmonized_dataset(self.parameters, self.layout, self.study, None, 0.9, *self._beside)
+        return harmonized_dataset(self.parameters, self.layout, self.study, None, 0.9, *self._beside, self._given_seed)
 
     def harmonize(
         self,
         data: pd.DataFrame | Study | ChunkedStudy,
         target: Target | None = None,
-        probability: float = 0.9,
+        probability: float | None = 0.9,
         unseen: Unseen = "error",
     ) -> xr.Dataset:
         r"""Harmonize rows.
@@ -81,8 +82,9 @@ class Fit(Contents):
             The batch t to harmonize to, whose rows stay as they are but for what is removed. By default the study's
             reference batch, or the pooled average (:math:`\gamma_t = 0, \delta_t = 1`). With several batch variables,
             one label of each, in their order or by their names.
-        probability : float
-            Of the central interval from ``lower`` to ``upper``.
+        probability : float, optional
+            Of the central interval from ``lower`` to ``upper``. None for no interval, which saves most of the time that
+            the uncertainty of empirical Bayes takes.
         unseen : {"error", "prior"}
             What to do with rows of a batch that the fit does not know. ``"prior"`` draws its effects from the
             population of batches: one batch for every posterior draw, whatever its rows say. The intervals are as wide
@@ -93,13 +95,15 @@ class Fit(Contents):
         Returns
         -------
         xarray.Dataset
-            ``mean, sd, lower, upper`` (obs, feature), in feature units; ``mean`` alone for empirical Bayes. ``mean``
-            and ``sd`` are exact over all draws; the bounds are quantiles of at most 1,000 of them. Where the study
-            takes logarithms all four are on the natural scale, and there, with subjects, and with ``factors`` or
-            ``covariance`` all are from these draws; the estimate of empirical Bayes is the exponential of the
-            harmonized logarithm. Missing cells stay missing. Features that were set aside come back as they were, with
-            ``sd`` zero, and are marked by the coordinate ``set_aside``. Of a study in chunks ``mean`` is a Dask array,
-            computed when it is asked for or by `write_zarr`; nothing is said of values that become negative.
+            ``mean, sd, lower, upper`` (obs, feature), in feature units; ``mean`` alone for empirical Bayes, unless
+            ``uncertainty`` was asked for: its ``mean`` is the estimate all the same, its ``sd`` is by quadrature, and
+            the attribute ``uncertainty`` says what it is given. By NUTS ``mean`` and ``sd`` are exact over all draws;
+            the bounds are quantiles of at most 1,000 of them. Where the study takes logarithms all four are on the
+            natural scale, and there, with subjects, and with ``factors`` or ``covariance`` all are from these draws;
+            the estimate of empirical Bayes is the exponential of the harmonized logarithm. Missing cells stay missing.
+            Features that were set aside come back as they were, with ``sd`` zero, and are marked by the coordinate
+            ``set_aside``. Of a study in chunks ``mean`` is a Dask array, computed when it is asked for or by
+            `write_zarr`; nothing is said of values that become negative.
 
         Raises
         ------
@@ -137,7 +141,9 @@ class Fit(Contents):
             return harmonized_chunks(self.parameters, self.layout, data.conforming(self.layout.spec), cell)
         study = self._study(data)
         extension = self._extension(study, unseen)
-        return harmonized_dataset(extension.parameters, extension.layout, study, cell, probability, *self._beside)
+        return harmonized_dataset(
+            extension.parameters, extension.layout, study, cell, probability, *self._beside, self._given_seed
+        )
 
     def draws(
         self,
@@ -152,7 +158,7 @@ class Fit(Contents):
         Parameters
         ----------
         n : int
-            How many, evenly spaced over the chains.
+            How many, evenly spaced over the chains; of an empirical-Bayes fit with ``uncertainty`` at most 1,000.
         data : pandas.DataFrame or Study, optional
             Rows; by default those that were fitted.
         target : str, sequence of str, or mapping of str to str, optional
@@ -172,7 +178,7 @@ class Fit(Contents):
         Raises
         ------
         BayesCombatError
-            If the fit has fewer draws, or none since it is an empirical-Bayes estimate.
+            If the fit has fewer draws, or none since it is an empirical-Bayes estimate without ``uncertainty``.
 
         Notes
         -----
@@ -189,10 +195,10 @@ class Fit(Contents):
         >>> fit.draws(50).sizes
         Frozen({'draw': 50, 'obs': 35, 'feature': 3})
         """
-        if self.method != "nuts":
+        if self.method != "nuts" and self._given_seed is None:
             raise BayesCombatError(
                 "Expected a fit by NUTS, found empirical-Bayes estimates, which have no draws. "
-                "Use bayescombat.fit(study)."
+                "Use bayescombat.fit(study), or method='eb' with uncertainty=True."
             )
         study, cell = self.study if data is None else self._study(data), target_cell(target, self.layout)
         extension = self._extension(study, unseen)
@@ -310,6 +316,8 @@ class Fit(Contents):
         check_choice("unseen", unseen, get_args(Unseen))
         if unseen == "prior":
             check_drawable(self.asked, self.layout, study.batches)
+            if self._given_seed is not None:
+                check_known(self.layout, study.batches)
         return self._extensible if unseen == "error" else self._extensible.with_unseen(study.batches)
 
     def _study(self, data: pd.DataFrame | Study) -> Study:

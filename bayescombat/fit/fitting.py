@@ -44,6 +44,7 @@ def fit(
     factors: Factors = 0,
     factors_despite_covariates: bool = False,
     covariance: bool | float = False,
+    uncertainty: bool = False,
 ) -> Fit:
     r"""Fit the hierarchical ComBat model.
 
@@ -71,7 +72,8 @@ def fit(
     cores : int, optional
         For NUTS: chains sampled at a time; by default as many as the machine has cores.
     seed : int, optional
-        For NUTS: the same seed gives the same bits on the same machine. By default a new one, kept in the fit.
+        For NUTS, and the `uncertainty` of empirical Bayes: the same seed gives the same bits on the same machine. By
+        default a new one, kept in the fit.
     target_accept : float, optional
         For NUTS: acceptance that the step size is tuned to; by default 0.9, and 0.99 below 20 features.
     progress_bar : bool
@@ -93,9 +95,9 @@ def fit(
         learned from each other. ``"auto"`` for as many as parallel analysis finds, none below ten features. With none,
         the features of a scan are independent given its batch: then what is said of averages over correlated features
         is too sure. By default ``"auto"`` for NUTS, and none for empirical Bayes, whose estimates are then the
-        published ones; none either where factors cannot be had (with subjects, with `factors`, in moments that were made
-        without `cross`), nor, unless they are asked for, with several batch variables and in tables of more than 500
-        features.
+        published ones; none either where factors cannot be had (with subjects, with `factors`, in moments that were
+        made without `cross`), nor, unless they are asked for, with several batch variables and in tables of more than
+        500 features.
     factors : int or "auto"
         How many hidden factors of the residuals to *remove*, as ``remove`` of a study removes covariates; ``"auto"``
         for as many as parallel analysis finds. Not to be mixed up with `shared_factors`, which leave values where they
@@ -105,6 +107,11 @@ def fit(
     covariance : bool or float
         Harmonize how features vary together too, as CovBat does. True for the principal components that explain 95 %
         of the variance, a number for another share. Moments must have been made with `cross`.
+    uncertainty : bool
+        For empirical Bayes: whether harmonized values have sd, interval and draws, conditional on the
+        hyper-parameters, alpha, beta and sigma, which are taken for known; ``docs/uncertainty.md`` says where they are
+        too sure. Not unless asked for: the interval takes many times as long as the estimates. NUTS always says how
+        sure it is.
 
     Returns
     -------
@@ -201,11 +208,13 @@ def fit(
     Frozen({'obs': 35, 'feature': 3})
     >>> bc.fit(study, method="eb", covariance=True).asked.share
     0.95
+    >>> list(bc.fit(study, method="eb", uncertainty=True, seed=1).harmonized)
+    ['mean', 'sd', 'lower', 'upper']
     """
     settings = Settings(draws, tune, chains, cores, seed, target_accept, progress_bar)
     if isinstance(data, ChunkedStudy):
         settings = replace(settings, progress_bar=True)
-    _check_method(method, priors, settings, (shrinkage, mean_only, compat))
+    _check_method(method, priors, settings, (shrinkage, mean_only, compat), uncertainty)
     if shared_factors is None and (method == "eb" or factors != 0):
         shared_factors = 0
     if shared_factors != 0 and factors != 0:
@@ -214,6 +223,8 @@ def fit(
             "Leave one of them out."
         )
     asked = Asked.of(factors, factors_despite_covariates, covariance)
+    if uncertainty:
+        _check_cells(data, asked)
     if isinstance(data, ChunkedStudy):
         if method != "eb" or shared_factors != 0 or asked.needs_cross:
             raise BayesCombatError(
@@ -225,7 +236,13 @@ def fit(
         shared_factors = by_default(data)
     moments = as_moments(data, cross=shared_factors != 0 or asked.needs_cross)
     estimator: Estimator = partial(
-        by_empirical_bayes, shrinkage=shrinkage, mean_only=mean_only, compat=compat, shared_factors=shared_factors
+        by_empirical_bayes,
+        shrinkage=shrinkage,
+        mean_only=mean_only,
+        compat=compat,
+        shared_factors=shared_factors,
+        uncertainty=uncertainty,
+        seed=settings.seed,
     )
     if method == "nuts":
         estimator = partial(by_nuts, priors=priors or Priors(), settings=settings, shared_factors=shared_factors)
@@ -260,8 +277,27 @@ def load(path: str | os.PathLike[str]) -> Fit:
     return Fit(read_tree(path, kind="fit"))
 
 
-def _check_method(method: str, priors: Priors | None, settings: Settings, eb: tuple[str, bool, str | None]) -> None:
+def _check_cells(data: Study | Moments | ChunkedStudy, asked: Asked) -> None:
+    """Raise a BayesCombatError if how sure harmonized values are is not told by batch and feature, or in chunks."""
+    if asked.needs_cross or isinstance(data, ChunkedStudy):
+        raise BayesCombatError(
+            "Expected neither factors, covariance nor a study in chunks for uncertainty, found one of these. What is "
+            "done across features has no posterior that is known given the rest, and a fit of chunks keeps estimates "
+            "alone. Leave uncertainty out; for a study in memory there is method='nuts' too."
+        )
+
+
+def _check_method(
+    method: str, priors: Priors | None, settings: Settings, eb: tuple[str, bool, str | None], uncertainty: bool
+) -> None:
     check_choice("method", method, get_args(Method))
+    if uncertainty:
+        settings = replace(settings, seed=None)
+        if method == "nuts":
+            raise BayesCombatError(
+                "Expected uncertainty=True with method='eb' alone, found it with method='nuts', which always says how "
+                "sure it is. Leave it out."
+            )
     if method == "nuts" and eb != ("parametric", False, None):
         raise BayesCombatError(
             "Expected only arguments of method='nuts', found shrinkage, mean_only or compat, which belong to "

@@ -19,12 +19,14 @@ from bayescombat.errors import (
     listing,
     suggestion,
 )
+from bayescombat.fit.given import UNCERTAINTY, given_of
 from bayescombat.fit.joining import Joining
 from bayescombat.fit.layout import Layout, stacked
 from bayescombat.intercepts import Repeats
 from bayescombat.joint import Joint, jointly_adjusted, jointly_adjusted_draws
 from bayescombat.moments import Moments, Subjects
 from bayescombat.study import ChunkedStudy, Study
+from bayescombat.uncertainty import MOST_DRAWS, conditional_draws, with_uncertainty
 
 __all__ = ["Target", "coords_of", "draws_of", "harmonized_dataset", "harmonized_draws", "levels_of", "target_cell"]
 
@@ -36,11 +38,12 @@ def harmonized_dataset(
     layout: Layout,
     study: Study,
     target: str | None,
-    probability: float,
+    probability: float | None,
     joining: Joining | None = None,
     learned: Moments | None = None,
+    seed: int | None = None,
 ) -> xr.Dataset:
-    """Return ``mean, sd, lower, upper`` (obs, feature); ``mean`` alone where there is one draw.
+    """Return ``mean, sd, lower, upper`` (obs, feature); ``mean`` alone where there is one draw and nothing else.
 
     Parameters
     ----------
@@ -52,33 +55,39 @@ def harmonized_dataset(
         The rows.
     target : str, optional
         Label of the cell to harmonize to, as `target_cell` returns it.
-    probability : float
-        Of the interval from lower to upper.
+    probability : float, optional
+        Of the interval from lower to upper; without it there are none.
     joining : Joining, optional
         What is done to residuals across features.
     learned : Moments, optional
         What the fit learned from, and knows its subjects by.
+    seed : int, optional
+        For draws given estimates, where these are asked to say how sure they are.
     """
-    if not isinstance(probability, Real) or not 0 < probability < 1:
-        raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
+    if probability is not None and (not isinstance(probability, Real) or not 0 < probability < 1):
+        raise BayesCombatError(f"Expected a probability between 0 and 1, or None, found {probability!r}.")
     kept, levels = layout.modelled, levels_of(layout, study)
-    every = slice(None) if joining is None else _spaced(parameters)
-    draws = draws_of(parameters, layout, target, every, joining)
     y = study.transformed if len(kept) == study.y.shape[1] else np.ascontiguousarray(study.transformed[:, kept])
     if joining is None:
+        draws = draws_of(parameters, layout, target, slice(None), joining)
         draws = replace(draws, repeats=_repeats(parameters, layout, study, learned))
         adjusted = adjust(draws, y, study.x, levels, probability)
     else:
         _warn_of_unread(joining, y)
+        every = _spaced(parameters)
+        draws = draws_of(parameters, layout, target, every, joining)
         joint = _joint(joining, draws, parameters, layout, study, every)
-        adjusted = jointly_adjusted(draws, joint, y, study.x, levels, probability)
+        adjusted = jointly_adjusted(draws, joint, y, study.x, levels, probability or 0.5)
+    given = given_of(parameters, layout, seed)
+    if given is not None:
+        adjusted = with_uncertainty(adjusted, draws, given, y, study.x, levels, probability)
     if not draws.log:
         _warn_of_negatives(y, adjusted.mean, np.array(study.features, dtype=object)[kept])
     still = (levels == draws.unmoved).all(axis=1) if draws.unmoved is not None else np.zeros(len(levels), dtype=bool)
     data = {}
     for name in ("mean", "sd", "lower", "upper"):
         values = getattr(adjusted, name)
-        if values is None:
+        if values is None or (probability is None and name in ("lower", "upper")):
             continue
         if len(kept) < study.y.shape[1] or (still.any() and (draws.log or joining is not None)):
             whole = np.where(np.isnan(study.y), np.nan, 0.0) if name == "sd" else study.y.copy()
@@ -86,8 +95,10 @@ def harmonized_dataset(
             values = whole
         data[name] = (("obs", "feature"), values, {"units": "feature units"})
     attrs: dict[str, str | float] = {"target": target or layout.reference or "pooled"}
-    if adjusted.sd is not None:
+    if adjusted.lower is not None and probability is not None:
         attrs["probability"] = probability
+    if seed is not None:
+        attrs["uncertainty"] = UNCERTAINTY
     return xr.Dataset(data, coords_of(study, kept), attrs)
 
 
@@ -106,16 +117,21 @@ def harmonized_draws(
 
     Missing cells of modelled features are drawn from their posterior predictive if asked for.
     """
-    total = parameters.sizes["chain"] * parameters.sizes["draw"]
+    sampled = "draw" in parameters.dims
+    total = parameters.sizes["chain"] * parameters.sizes["draw"] if sampled else MOST_DRAWS
     if not 1 <= n <= total:
         raise BayesCombatError(f"Expected n between 1 and the fit's {total} draws, found {n!r}.")
     kept = layout.modelled
     every = np.linspace(0, total - 1, n).round().astype(int)
-    draws, levels = draws_of(parameters, layout, target, every, joining), levels_of(layout, study)
+    levels = levels_of(layout, study)
+    draws = draws_of(parameters, layout, target, every if sampled else slice(None), joining)
     values = np.repeat(study.y[None], n, axis=0)
     y = np.ascontiguousarray(study.transformed[:, kept])
     rng = np.random.default_rng(seed) if impute else None
-    if joining is None:
+    given = None if sampled else given_of(parameters, layout, seed)
+    if given is not None:
+        found = conditional_draws(draws, given, every, y, study.x, levels, rng)
+    elif joining is None:
         draws = replace(draws, repeats=_repeats(parameters, layout, study, learned, every, seed))
         found = adjusted_draws(draws, y, study.x, levels, rng)
     else:
@@ -133,6 +149,7 @@ def harmonized_draws(
         "long_name": "harmonized value",
         "target": target or layout.reference or "pooled",
     }
+    attrs |= {} if sampled else {"uncertainty": UNCERTAINTY}
     return xr.DataArray(values, coords, ("draw", "obs", "feature"), "harmonized", attrs)
 
 
