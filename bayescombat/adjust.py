@@ -94,7 +94,7 @@ class _Affine:
     coefficients: np.ndarray
 
 
-def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, probability: float = 0.9) -> Adjusted:
+def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, probability: float | None = 0.9) -> Adjusted:
     """Harmonize scans of known batches.
 
     Parameters
@@ -107,8 +107,8 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
         Design columns.
     levels : ndarray of int, (obs, variable)
         Positions of the scans' levels.
-    probability : float
-        Of the central interval between lower and upper.
+    probability : float, optional
+        Of the central interval between lower and upper; None for neither, since quantiles take most of the time.
     """
     if len(draws.alpha) == 1:
         return Adjusted(_estimated(draws, y, x, levels))
@@ -117,6 +117,7 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
     # Rows of the batch that is the target keep their values.
     mean = np.exp(y) if draws.log else y.copy()
     lower, upper, sd = mean.copy(), mean.copy(), np.where(np.isnan(y), np.nan, 0.0)
+    exact = not draws.log and draws.repeats is None
     # A product of coefficients needs several arrays of its size.
     for block in blocks(y.shape[1], _numbers(draws)):
         some = of_features(draws, block)
@@ -126,11 +127,15 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
                 continue
             affine, values, offset = _affine(some, place), y[rows, block], x[rows] - some.center
             mine = None if intercepts is None else intercepts.of(rows)
-            found = _summary(affine, values, offset, probability, draws.log, mine)
+            if exact:
+                mean[rows, block], sd[rows, block] = _mean_and_sd(affine, values, offset)
+            if probability is None and exact:
+                continue
+            found = _summary(affine, values, offset, probability or 0.9, draws.log, mine)
             lower[rows, block], upper[rows, block], *moments = found
-            exact = not draws.log and mine is None
-            mean[rows, block], sd[rows, block] = _mean_and_sd(affine, values, offset) if exact else moments
-    return Adjusted(mean, sd, lower, upper)
+            if not exact:
+                mean[rows, block], sd[rows, block] = moments
+    return Adjusted(mean, sd) if probability is None else Adjusted(mean, sd, lower, upper)
 
 
 def _estimated(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
+from threading import Event
 from typing import Any, get_args
 
 import numpy as np
@@ -59,8 +60,17 @@ def again(attrs: Mapping[Any, Any]) -> Estimator:
     return partial(by_empirical_bayes, **settings)
 
 
-def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors: SharedFactors) -> xr.DataTree:
-    """Return posterior, sampler statistics and diagnostics of the moments of estimable features."""
+def by_nuts(
+    moments: Moments,
+    priors: Priors,
+    settings: Settings,
+    shared_factors: SharedFactors = 0,
+    stop: Event | None = None,
+) -> xr.DataTree:
+    """Return posterior, sampler statistics and diagnostics of the moments of estimable features.
+
+    In a thread `stop` says when to give up; see `sample`.
+    """
     from bayescombat.diagnosis import diagnose
     from bayescombat.sampling import sample
 
@@ -69,7 +79,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     warn_of_little_data(moments, fixed)
     factors = shared_factors_of(moments, shared_factors)
     sharing = None if factors is None else sharing_of(moments, fixed, factors)
-    sampled = sample(model_of(moments, priors, sharing), settings)
+    sampled = sample(model_of(moments, priors, sharing), settings, stop)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
     levels = moments.levels

@@ -59,7 +59,7 @@ class Fit(Contents):
         self,
         data: pd.DataFrame | Study | ChunkedStudy,
         target: Target | None = None,
-        probability: float = 0.9,
+        probability: float | None = 0.9,
         unseen: Unseen = "error",
     ) -> xr.Dataset:
         r"""Harmonize rows.
@@ -81,8 +81,8 @@ class Fit(Contents):
             The batch t to harmonize to, whose rows stay as they are but for what is removed. By default the study's
             reference batch, or the pooled average (:math:`\gamma_t = 0, \delta_t = 1`). With several batch variables,
             one label of each, in their order or by their names.
-        probability : float
-            Of the central interval from ``lower`` to ``upper``.
+        probability : float, optional
+            Of the central interval from ``lower`` to ``upper``; None for no bounds, which take most of the time.
         unseen : {"error", "prior"}
             What to do with rows of a batch that the fit does not know. ``"prior"`` draws its effects from the
             population of batches: one batch for every posterior draw, whatever its rows say. The intervals are as wide

@@ -26,7 +26,16 @@ from bayescombat.joint import Joint, jointly_adjusted, jointly_adjusted_draws
 from bayescombat.moments import Moments, Subjects
 from bayescombat.study import ChunkedStudy, Study
 
-__all__ = ["Target", "coords_of", "draws_of", "harmonized_dataset", "harmonized_draws", "levels_of", "target_cell"]
+__all__ = [
+    "Target",
+    "check_probability",
+    "coords_of",
+    "draws_of",
+    "harmonized_dataset",
+    "harmonized_draws",
+    "levels_of",
+    "target_cell",
+]
 
 type Target = str | Sequence[str] | Mapping[str, str]
 
@@ -36,7 +45,7 @@ def harmonized_dataset(
     layout: Layout,
     study: Study,
     target: str | None,
-    probability: float,
+    probability: float | None,
     joining: Joining | None = None,
     learned: Moments | None = None,
 ) -> xr.Dataset:
@@ -52,15 +61,14 @@ def harmonized_dataset(
         The rows.
     target : str, optional
         Label of the cell to harmonize to, as `target_cell` returns it.
-    probability : float
-        Of the interval from lower to upper.
+    probability : float, optional
+        Of the interval from lower to upper, without which there is none.
     joining : Joining, optional
         What is done to residuals across features.
     learned : Moments, optional
         What the fit learned from, and knows its subjects by.
     """
-    if not isinstance(probability, Real) or not 0 < probability < 1:
-        raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
+    check_probability(probability)
     kept, levels = layout.modelled, levels_of(layout, study)
     every = slice(None) if joining is None else _spaced(parameters)
     draws = draws_of(parameters, layout, target, every, joining)
@@ -70,13 +78,13 @@ def harmonized_dataset(
         adjusted = adjust(draws, y, study.x, levels, probability)
     else:
         _warn_of_unread(joining, y)
-        joint = _joint(joining, draws, parameters, layout, study, every)
-        adjusted = jointly_adjusted(draws, joint, y, study.x, levels, probability)
+        joint = _joint(joining, draws, parameters, layout, study, _spaced(parameters))
+        adjusted = jointly_adjusted(draws, joint, y, study.x, levels, probability or 0.9)
     if not draws.log:
         _warn_of_negatives(y, adjusted.mean, np.array(study.features, dtype=object)[kept])
     still = (levels == draws.unmoved).all(axis=1) if draws.unmoved is not None else np.zeros(len(levels), dtype=bool)
     data = {}
-    for name in ("mean", "sd", "lower", "upper"):
+    for name in ("mean", "sd") if probability is None else ("mean", "sd", "lower", "upper"):
         values = getattr(adjusted, name)
         if values is None:
             continue
@@ -86,7 +94,7 @@ def harmonized_dataset(
             values = whole
         data[name] = (("obs", "feature"), values, {"units": "feature units"})
     attrs: dict[str, str | float] = {"target": target or layout.reference or "pooled"}
-    if adjusted.sd is not None:
+    if adjusted.sd is not None and probability is not None:
         attrs["probability"] = probability
     return xr.Dataset(data, coords_of(study, kept), attrs)
 
@@ -134,6 +142,12 @@ def harmonized_draws(
         "target": target or layout.reference or "pooled",
     }
     return xr.DataArray(values, coords, ("draw", "obs", "feature"), "harmonized", attrs)
+
+
+def check_probability(probability: float | None) -> None:
+    """Raise a BayesCombatError if an interval of this probability cannot be made."""
+    if probability is not None and (not isinstance(probability, Real) or not 0 < probability < 1):
+        raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
 
 
 def _spaced(parameters: xr.Dataset) -> np.ndarray:
