@@ -6,6 +6,7 @@ from threading import Event
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from bayescombat.blocks import in_one_thread
@@ -142,13 +143,17 @@ def fitted_block(
         posterior, layout = tree["posterior"].to_dataset(), Layout.of(moments, modelled)
         learned = None if part.subjects is None else moments
         harmonized = harmonized_dataset(posterior, layout, part, None, plan.probability, learned=learned)
-    found = {"harmonized": harmonized, "blocks": _account(tree, block, modelled.features)}
+    summaries = _by_block(_summaries(posterior, tree))
+    return {"harmonized": harmonized, "parameters": summaries, "blocks": _account(tree, block, modelled.features)}, said
+
+
+def _summaries(posterior: xr.Dataset, tree: xr.DataTree) -> xr.Dataset:
+    """Return what is kept of every parameter, (summary, ...)."""
     over = ("chain", "draw")
-    found["parameters/mean"] = _by_block(posterior.mean(over, keep_attrs=True))
-    found["parameters/sd"] = _by_block(posterior.std(over, ddof=1, keep_attrs=True))
-    for name in ("rhat", "ess_bulk", "ess_tail"):
-        found[f"diagnostics/{name}"] = _by_block(tree[f"diagnostics/{name}"].to_dataset())
-    return found, said
+    found = {"mean": posterior.mean(over, keep_attrs=True), "sd": posterior.std(over, ddof=1, keep_attrs=True)}
+    found |= {name: tree[f"diagnostics/{name}"].to_dataset() for name in ("rhat", "ess_bulk", "ess_tail")}
+    names = pd.Index(list(found), name="summary")
+    return xr.concat(list(found.values()), names, data_vars="all", combine_attrs="override")
 
 
 def _account(tree: xr.DataTree, block: Block, features: Sequence[str]) -> xr.Dataset:

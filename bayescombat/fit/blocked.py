@@ -95,9 +95,8 @@ def fit_blocks(
         The store, read as it is asked for, as ``xarray.open_datatree(path, engine="zarr", chunks={})`` opens it later:
 
         - ``harmonized``: ``mean, sd`` and perhaps ``lower, upper`` (obs, feature), as of `Fit.harmonize`;
-        - ``parameters/mean`` and ``parameters/sd``: of all parameters of a fit over its draws. What is no feature's
-          own, such as ``gamma_sd``, has the dimension ``block``;
-        - ``diagnostics/rhat``, ``diagnostics/ess_bulk``, ``diagnostics/ess_tail``: of the same;
+        - ``parameters`` (summary, ...): of all parameters of a fit the ``mean`` and ``sd`` over the draws, ``rhat``,
+          ``ess_bulk`` and ``ess_tail``. What is no feature's own, such as ``gamma_sd``, has the dimension ``block``;
         - ``blocks`` (block): ``first``, its first modelled feature; ``features``, how many it has; ``seed``,
           ``divergences``, ``verdict``, ``converged``.
 
