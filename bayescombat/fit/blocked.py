@@ -122,7 +122,8 @@ def fit_blocks(
 
     Notes
     -----
-    A block is the same, bit by bit, as ``fit`` of its features with its seed, which is how to get its draws. With
+    A block is the same, bit by bit, as ``fit`` of its features with its seed, which is how to get its draws. What needs
+    all features of a scan at once, as ``shared_factors``, ``factors`` and ``covariance`` do, is left to `fit`. With
     subjects, smooths or several batch variables PyMC compiles every block anew.
 
     Examples
@@ -141,7 +142,7 @@ def fit_blocks(
     store = BlockStore(Path(path).expanduser())
     if seed is None:
         settings = replace(settings, seed=store.held().get("seed", randbits(32)))
-    plan = Plan(settings, priors or Priors(), probability, int(block_size))
+    plan = Plan(settings, priors or Priors(), None if probability is None else float(probability), int(block_size))
     kept, aside, fingerprint = _looked_at(study)
     identity = plan.identity | {"study": fingerprint}
     store.check(identity)
@@ -149,9 +150,10 @@ def fit_blocks(
     blocks = blocks_of(kept, study.features, plan)
     missing = [block for block, there in zip(blocks, store.finished(len(blocks)), strict=True) if not there]
     labels = _labels(study.features, kept)
+    told: set[str] = set()
+    workers = _here(plan, len(missing)) if client is None else _there(plan, client)
     try:
-        with _bar(progress_bar, len(blocks), len(missing)) as advance, _crew(client, plan, len(missing)) as crew:
-            told: set[str] = set()
+        with _bar(progress_bar, len(blocks), len(missing)) as advance, workers as crew:
             for block, found, said in _finished(study, kept, missing, *crew):
                 store.create(found, labels, len(blocks), identity)
                 store.write(block, found)
@@ -223,26 +225,11 @@ def _labels(features: Sequence[str], kept: np.ndarray) -> dict[str, xr.Dataset]:
 
 
 @contextmanager
-def _crew(client: "Client | None", plan: Plan, blocks: int) -> Iterator[tuple[Submit, Callable[[], int]]]:
-    """Give what starts a block, and says how many may be under way; stop them at the end."""
-    if client is not None:
-        pool = client.get_executor(pure=False)
-        alone = replace(plan, settings=replace(plan.settings, cores=1))
-
-        def sent(part: Study, kept: np.ndarray, block: Block) -> Future[tuple[Found, Said]]:
-            future: Future[tuple[Found, Said]]
-            future = pool.submit(fitted_block, client.scatter(part, hash=False), kept, block, alone)
-            return future
-
-        try:
-            # One to wait for every thread, which is then never idle.
-            yield sent, lambda: 2 * max(1, sum(client.nthreads().values()))
-        finally:
-            pool.shutdown(wait=False)
-        return
+def _here(plan: Plan, blocks: int) -> Iterator[tuple[Submit, Callable[[], int]]]:
+    """Give what starts a block in a thread, and says how many may be under way; stop them at the end."""
     cores = plan.settings.cores or os.cpu_count() or 1
     at_once, stop = max(1, min(cores, blocks)), Event()
-    shared = replace(plan, settings=replace(plan.settings, cores=max(1, cores // at_once)))
+    shared = replace(plan, settings=replace(plan.settings, cores=cores // at_once))
     # Set here too, since threads that set and reset it by themselves would undo each other's limits.
     with threadpool_limits(1), ThreadPoolExecutor(at_once) as pool:
         try:
@@ -252,6 +239,24 @@ def _crew(client: "Client | None", plan: Plan, blocks: int) -> Iterator[tuple[Su
             pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _there(plan: Plan, client: "Client") -> Iterator[tuple[Submit, Callable[[], int]]]:
+    """Give what starts a block on a cluster, and says how many may be under way; cancel them at the end."""
+    pool = client.get_executor(pure=False)
+    alone = replace(plan, settings=replace(plan.settings, cores=1))
+
+    def submit(part: Study, kept: np.ndarray, block: Block) -> Future[tuple[Found, Said]]:
+        future: Future[tuple[Found, Said]]
+        future = pool.submit(fitted_block, client.scatter(part, hash=False), kept, block, alone)
+        return future
+
+    try:
+        # One to wait for every thread, which is then never idle.
+        yield submit, lambda: 2 * max(1, sum(client.nthreads().values()))
+    finally:
+        pool.shutdown(wait=False)
+
+
 def _finished(
     study: Study | ChunkedStudy, kept: np.ndarray, blocks: Sequence[Block], submit: Submit, most: Callable[[], int]
 ) -> Iterator[tuple[Block, Found, Said]]:
@@ -259,7 +264,7 @@ def _finished(
     waiting, under_way = iter(blocks), dict[Future[tuple[Found, Said]], Block]()
 
     def start() -> None:
-        for block in islice(waiting, most() - len(under_way)):
+        for block in islice(waiting, max(0, most() - len(under_way))):
             part = _some(study, block.features)
             under_way[submit(part, kept[block.features], block)] = block
 
