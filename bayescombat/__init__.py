@@ -6,7 +6,7 @@ from bayescombat import datasets
 from bayescombat.design import DesignSpec
 from bayescombat.errors import *  # noqa: F403
 from bayescombat.errors import __all__ as _errors
-from bayescombat.fit import Fit, fit, load
+from bayescombat.fit import Fit, fit, fit_blocks, load
 from bayescombat.moments import Moments, merge
 from bayescombat.parameters import identify
 from bayescombat.priors import Priors
@@ -26,6 +26,7 @@ __all__ = [
     "build_model",
     "datasets",
     "fit",
+    "fit_blocks",
     "identify",
     "load",
     "merge",

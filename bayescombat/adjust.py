@@ -108,7 +108,7 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
     levels : ndarray of int, (obs, variable)
         Positions of the scans' levels.
     probability : float, optional
-        Of the central interval between lower and upper; without it there is none.
+        Of the central interval between lower and upper; None for neither, since quantiles take most of the time.
     """
     if len(draws.alpha) == 1:
         return Adjusted(_estimated(draws, y, x, levels))
@@ -117,6 +117,7 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
     # Rows of the batch that is the target keep their values.
     mean = np.exp(y) if draws.log else y.copy()
     lower, upper, sd = mean.copy(), mean.copy(), np.where(np.isnan(y), np.nan, 0.0)
+    exact = not draws.log and draws.repeats is None
     # A product of coefficients needs several arrays of its size.
     for block in blocks(y.shape[1], _numbers(draws)):
         some = of_features(draws, block)

@@ -6,7 +6,9 @@ Nothing here changes the table it is given.
 import os
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -16,9 +18,11 @@ from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side
 from bayescombat.errors import BayesCombatWarning, DataError, listing, suggestion
 
 __all__ = [
+    "Said",
     "as_table",
     "cells",
     "check_finite",
+    "heard",
     "inferred",
     "is_numeric",
     "labels",
@@ -35,9 +39,37 @@ NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 PACKAGE = os.path.dirname(__file__) + os.sep
 
 
+type Said = list[tuple[str, type[BayesCombatWarning]]]
+
+_heard: ContextVar[Said | None] = ContextVar("heard", default=None)
+
+
 def warn(message: str, category: type[BayesCombatWarning]) -> None:
-    """Warn at the line of the caller outside the package."""
-    warnings.warn(message, category, skip_file_prefixes=(PACKAGE,))
+    """Warn at the line of the caller outside the package, unless somebody asked to hear it instead."""
+    said = _heard.get()
+    if said is None:
+        warnings.warn(message, category, skip_file_prefixes=(PACKAGE,))
+    else:
+        said.append((message, category))
+
+
+@contextmanager
+def heard() -> Iterator[Said]:
+    """Put what this thread has to warn of on a list: `warnings.catch_warnings` would be for all threads at once.
+
+    Examples
+    --------
+    >>> with heard() as said:
+    ...     warn("One scan.", BayesCombatWarning)
+    >>> said
+    [('One scan.', <class 'bayescombat.errors.BayesCombatWarning'>)]
+    """
+    said: Said = []
+    token = _heard.set(said)
+    try:
+        yield said
+    finally:
+        _heard.reset(token)
 
 
 def as_table(table: Any) -> pd.DataFrame:

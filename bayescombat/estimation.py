@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from secrets import randbits
+from threading import Event
 from typing import Any, get_args
 
 import numpy as np
@@ -62,8 +63,17 @@ def again(attrs: Mapping[Any, Any]) -> Estimator:
     return partial(by_empirical_bayes, **settings)
 
 
-def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors: SharedFactors) -> xr.DataTree:
-    """Return posterior, sampler statistics and diagnostics of the moments of estimable features."""
+def by_nuts(
+    moments: Moments,
+    priors: Priors,
+    settings: Settings,
+    shared_factors: SharedFactors = 0,
+    stop: Event | None = None,
+) -> xr.DataTree:
+    """Return posterior, sampler statistics and diagnostics of the moments of estimable features.
+
+    In a thread `stop` says when to give up; see `sample`.
+    """
     from bayescombat.diagnosis import diagnose
     from bayescombat.sampling import sample
 
@@ -72,7 +82,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     factors = shared_factors_of(moments, shared_factors)
     settings = settings.resolved(len(moments.features), len(moments.levels.labels), sharing=factors is not None)
     sharing = None if factors is None else sharing_of(moments, fixed, factors)
-    sampled = sample(model_of(moments, priors, sharing), settings)
+    sampled = sample(model_of(moments, priors, sharing), settings, stop)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
     levels = moments.levels

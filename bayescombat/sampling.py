@@ -2,6 +2,9 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +32,12 @@ STATISTICS = (
     "step_size",
     "mean_tree_accept",
 )
+# Where models are sampled in threads, one is compiled at a time.
+_COMPILING = Lock()
+SECONDS_BETWEEN_LOOKS = 0.1
 
 
-def sample(model: "pm.Model | Packed", settings: Settings) -> xr.DataTree:
+def sample(model: "pm.Model | Packed", settings: Settings, stop: Event | None = None) -> xr.DataTree:
     """Sample a model of `build_model`, or what is packed in its stead, from its own starting values.
 
     Parameters
@@ -40,6 +46,8 @@ def sample(model: "pm.Model | Packed", settings: Settings) -> xr.DataTree:
         As built or packed.
     settings : Settings
         Resolved.
+    stop : Event, optional
+        What tells a thread, which hears of no Ctrl-C, to stop.
 
     Returns
     -------
@@ -51,20 +59,23 @@ def sample(model: "pm.Model | Packed", settings: Settings) -> xr.DataTree:
     ------
     KeyboardInterrupt
         If interrupted before there was anything to keep.
+    CancelledError
+        If told to stop.
     """
-    return _labelled(drawn(density_of(model), settings), model.coords)
+    return _labelled(drawn(density_of(model), settings, stop), model.coords)
 
 
 def density_of(model: "pm.Model | Packed") -> Any:
     """Return the compiled log-density of a model, with its starting values and what is reported of a position."""
-    if isinstance(model, Packed):
-        return _of_packed(model)
-    return nutpie.compile_pymc_model(
-        model,
-        default_initialization_strategy="support_point",
-        jitter_rvs=set(),
-        var_names=reported(model),
-    )
+    with _COMPILING:
+        if isinstance(model, Packed):
+            return _of_packed(model)
+        return nutpie.compile_pymc_model(
+            model,
+            default_initialization_strategy="support_point",
+            jitter_rvs=set(),
+            var_names=reported(model),
+        )
 
 
 def _of_packed(packed: Packed) -> Any:
@@ -92,7 +103,7 @@ def _of_packed(packed: Packed) -> Any:
     )
 
 
-def drawn(compiled: Any, settings: Settings) -> xr.DataTree:
+def drawn(compiled: Any, settings: Settings, stop: Event | None = None) -> xr.DataTree:
     """Return whole chains and draws of a compiled log-density."""
     # One thread per chain: matrix products of many threads each would only compete.
     with threadpool_limits(1):
@@ -109,7 +120,7 @@ def drawn(compiled: Any, settings: Settings) -> xr.DataTree:
             blocking=False,
         )
         try:
-            tree = sampler.wait()
+            tree = sampler.wait() if stop is None else _waited(sampler, stop)
         except KeyboardInterrupt:
             with warnings.catch_warnings():
                 # Few draws look to ArviZ as if chains and draws had been confused.
@@ -119,6 +130,14 @@ def drawn(compiled: Any, settings: Settings) -> xr.DataTree:
             sampler.cancel()
             raise
     return _complete(tree)
+
+
+def _waited(sampler: Any, stop: Event) -> Any:
+    """Return what the sampler drew once it is finished, looking now and then whether it is to stop."""
+    while not stop.is_set():
+        with suppress(TimeoutError):
+            return sampler.wait(timeout=SECONDS_BETWEEN_LOOKS)
+    raise CancelledError("Told to stop.")
 
 
 def reported(model: "pm.Model") -> list[str]:

@@ -12,7 +12,18 @@ import xarray as xr
 
 from bayescombat.errors import FileFormatError
 
-__all__ = ["progress", "read_text", "read_tree", "versions", "write_text", "write_tree", "write_zarr"]
+__all__ = [
+    "check_zarr",
+    "marks",
+    "moved_into_place",
+    "progress",
+    "read_text",
+    "read_tree",
+    "versions",
+    "write_text",
+    "write_tree",
+    "write_zarr",
+]
 
 FORMAT = "bayescombat"
 FORMAT_VERSION = 1
@@ -31,6 +42,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def marks(kind: str) -> dict[str, str | int]:
+    """Return the attributes that tell files of this package, and of this version of its format, from others."""
+    return {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
+
+
 def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], kind: str) -> None:
     """Write a tree to one netCDF file, whole or not at all.
 
@@ -44,8 +60,8 @@ def write_tree(tree: xr.DataTree, path: str | os.PathLike[str], kind: str) -> No
         What the file holds; `read_tree` asks for it.
     """
     marked = tree.copy()
-    marked.attrs |= {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
-    with _moved_into_place(path) as beside:
+    marked.attrs |= marks(kind)
+    with moved_into_place(path) as beside:
         marked.to_netcdf(beside, engine="h5netcdf")
 
 
@@ -119,16 +135,21 @@ def write_zarr(data: xr.Dataset, path: str | os.PathLike[str], *, progress_bar: 
     ...     float(xr.open_zarr(f"{folder}/harmonized.zarr", consolidated=False)["mean"].sum())
     3.0
     """
-    if find_spec("zarr") is None:
-        raise ImportError("Expected zarr, found that it is not installed. Install it: pip install 'pymc-combat[dask]'.")
+    check_zarr()
     target = Path(path).expanduser()
     if target.exists():
         raise FileExistsError(
             f"Expected nothing at {str(target)!r}, found {'a folder' if target.is_dir() else 'a file'}. "
             "Give another path, or remove it first."
         )
-    with _moved_into_place(target) as beside, progress(progress_bar and bool(data.chunks)):
+    with moved_into_place(target) as beside, progress(progress_bar and bool(data.chunks)):
         data.to_zarr(beside, mode="w-", zarr_format=2, consolidated=False)
+
+
+def check_zarr() -> None:
+    """Raise an ImportError if zarr is not installed."""
+    if find_spec("zarr") is None:
+        raise ImportError("Expected zarr, found that it is not installed. Install it: pip install 'pymc-combat[dask]'.")
 
 
 @contextmanager
@@ -153,7 +174,7 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
     path : path-like
         An older file there is replaced only once the new one is complete.
     """
-    with _moved_into_place(path) as beside:
+    with moved_into_place(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -177,7 +198,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 @contextmanager
-def _moved_into_place(path: str | os.PathLike[str]) -> Iterator[Path]:
+def moved_into_place(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a path beside the target to write to; what is there at the end becomes the target."""
     target = Path(path).expanduser()
     if not target.parent.is_dir():

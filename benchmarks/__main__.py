@@ -13,6 +13,7 @@ NAMES = (
     "parity",
     "speed",
     "voxels",
+    "blocked",
     "startup",
     "mixing",
     "centring",

@@ -83,8 +83,7 @@ class Fit(Contents):
             reference batch, or the pooled average (:math:`\gamma_t = 0, \delta_t = 1`). With several batch variables,
             one label of each, in their order or by their names.
         probability : float, optional
-            Of the central interval from ``lower`` to ``upper``. None for no interval, which saves most of the time that
-            the uncertainty of empirical Bayes takes.
+            Of the central interval from ``lower`` to ``upper``; None for no bounds, which take most of the time.
         unseen : {"error", "prior"}
             What to do with rows of a batch that the fit does not know. ``"prior"`` draws its effects from the
             population of batches: one batch for every posterior draw, whatever its rows say. The intervals are as wide

@@ -141,7 +141,8 @@ def fit(
     Notes
     -----
     The model and its empirical-Bayes estimates are those of Johnson, Li and Rabinovic (2007),
-    doi:10.1093/biostatistics/kxj037. After an interrupt the draws so far are returned, with a warning.
+    doi:10.1093/biostatistics/kxj037. After an interrupt the draws so far are returned, with a warning. For more
+    features than memory holds draws of there is `fit_blocks`.
 
     Missing cells are taken to be missing at random given batch and covariates (Rubin 1976,
     doi:10.1093/biomet/63.3.581): every feature is fitted to the scans that it was observed in. With ``compat="sva"``

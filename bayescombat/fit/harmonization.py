@@ -28,7 +28,16 @@ from bayescombat.moments import Moments, Subjects
 from bayescombat.study import ChunkedStudy, Study
 from bayescombat.uncertainty import MOST_DRAWS, conditional_draws, with_uncertainty
 
-__all__ = ["Target", "coords_of", "draws_of", "harmonized_dataset", "harmonized_draws", "levels_of", "target_cell"]
+__all__ = [
+    "Target",
+    "check_probability",
+    "coords_of",
+    "draws_of",
+    "harmonized_dataset",
+    "harmonized_draws",
+    "levels_of",
+    "target_cell",
+]
 
 type Target = str | Sequence[str] | Mapping[str, str]
 
@@ -56,7 +65,7 @@ def harmonized_dataset(
     target : str, optional
         Label of the cell to harmonize to, as `target_cell` returns it.
     probability : float, optional
-        Of the interval from lower to upper; without it there are none.
+        Of the interval from lower to upper, without which there is none.
     joining : Joining, optional
         What is done to residuals across features.
     learned : Moments, optional
@@ -64,8 +73,7 @@ def harmonized_dataset(
     seed : int, optional
         For draws given estimates, where these are asked to say how sure they are.
     """
-    if probability is not None and (not isinstance(probability, Real) or not 0 < probability < 1):
-        raise BayesCombatError(f"Expected a probability between 0 and 1, or None, found {probability!r}.")
+    check_probability(probability)
     kept, levels = layout.modelled, levels_of(layout, study)
     y = study.transformed if len(kept) == study.y.shape[1] else np.ascontiguousarray(study.transformed[:, kept])
     if joining is None:
@@ -151,6 +159,12 @@ def harmonized_draws(
     }
     attrs |= {} if sampled else {"uncertainty": UNCERTAINTY}
     return xr.DataArray(values, coords, ("draw", "obs", "feature"), "harmonized", attrs)
+
+
+def check_probability(probability: float | None) -> None:
+    """Raise a BayesCombatError if an interval of this probability cannot be made."""
+    if probability is not None and (not isinstance(probability, Real) or not 0 < probability < 1):
+        raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
 
 
 def _spaced(parameters: xr.Dataset) -> np.ndarray:
