@@ -31,7 +31,7 @@ from bayescombat.parameters import estimated, identify
 from bayescombat.priors import Priors
 from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
-from bayescombat.settings import Settings
+from bayescombat.settings import Backend, Settings
 from bayescombat.shared import Sharing, shared_empirical_bayes, sharing_of
 from bayescombat.shrinkage import LEAST_FREEDOM, MANY_FEATURES, MOST_ITERATIONS, Shrinkage
 
@@ -69,7 +69,7 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     warn_of_little_data(moments, fixed)
     factors = shared_factors_of(moments, shared_factors)
     sharing = None if factors is None else sharing_of(moments, fixed, factors)
-    sampled = sample(model_of(moments, priors, sharing), settings)
+    sampled = sample(model_of(moments, priors, sharing, settings.backend), settings)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
     levels = moments.levels
@@ -100,11 +100,11 @@ def by_nuts(moments: Moments, priors: Priors, settings: Settings, shared_factors
     return tree
 
 
-def model_of(moments: Moments, priors: Priors, sharing: Sharing | None) -> Any:
+def model_of(moments: Moments, priors: Priors, sharing: Sharing | None, backend: Backend) -> Any:
     """Return what is sampled: the compiled density where it knows all that the moments have, else the PyMC model."""
     from bayescombat.fused import applies, packed
 
-    if applies(moments):
+    if backend == "numba" and applies(moments):
         return packed(moments, priors, sharing)
     from bayescombat.model import build_model
 
