@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CANDIDATES := $(PYTHON) python3.12 python3.13 python3.14 python3 python
 
+BASE := HEAD
+
 .DEFAULT_GOAL := help
-.PHONY: demo test test-slow check bench notebooks clean help
+.PHONY: demo test test-slow check bench bench-compare notebooks clean help
 
 help:  ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */|/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */|/' | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 demo: $(STAMP)  ## Run the demonstration
 	$(BIN)/python scripts/demo.py
@@ -26,14 +28,17 @@ check: $(STAMP)  ## Check style, types and structure
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_structure.py
 
-bench: $(STAMP)  ## Run the benchmarks
+bench: $(STAMP)  ## Run the benchmarks, those of other packages included
 	$(BIN)/python -m benchmarks
+
+bench-compare: $(STAMP)  ## Hold the speed of the working tree against that of a commit: BASE=main
+	$(BIN)/python -m benchmarks.compare $(BASE)
 
 notebooks: $(STAMP)  ## Run the notebooks again, in place
 	$(BIN)/jupyter-execute --inplace notebooks/*.ipynb
 
 clean:  ## Remove the environment, caches and built files
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A command of the right name may be a shim that fails, so each candidate has to prove its version. Some systems

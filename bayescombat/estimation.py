@@ -34,7 +34,7 @@ from bayescombat.priors import Priors
 from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
 from bayescombat.scores import CrossedSharing, Sharing, sharing_of
-from bayescombat.settings import Settings
+from bayescombat.settings import Backend, Settings
 from bayescombat.shared import shared_empirical_bayes
 from bayescombat.shrinkage import LEAST_FREEDOM, MANY_FEATURES, MOST_ITERATIONS, Shrinkage
 
@@ -82,7 +82,7 @@ def by_nuts(
     factors = shared_factors_of(moments, shared_factors)
     settings = settings.resolved(len(moments.features), len(moments.levels.labels), sharing=factors is not None)
     sharing = None if factors is None else sharing_of(moments, fixed, factors)
-    sampled = sample(model_of(moments, priors, sharing), settings, stop)
+    sampled = sample(model_of(moments, priors, sharing, settings.backend), settings, stop)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
     levels = moments.levels
@@ -113,11 +113,11 @@ def by_nuts(
     return tree
 
 
-def model_of(moments: Moments, priors: Priors, sharing: Sharing | CrossedSharing | None) -> Any:
+def model_of(moments: Moments, priors: Priors, sharing: Sharing | CrossedSharing | None, backend: Backend) -> Any:
     """Return what is sampled: the compiled density where it knows all that the moments have, else the PyMC model."""
     from bayescombat.fused import applies, packed
 
-    if applies(moments) and not isinstance(sharing, CrossedSharing):
+    if backend == "numba" and applies(moments) and not isinstance(sharing, CrossedSharing):
         return packed(moments, priors, sharing)
     from bayescombat.model import build_model
 

@@ -15,7 +15,7 @@ from nutpie.compile_pymc import CompiledPyMCModel
 from threadpoolctl import threadpool_limits
 
 from bayescombat.fused import Packed, density, expansion, sources
-from bayescombat.settings import FEWEST_DRAWS, Settings
+from bayescombat.settings import FEWEST_DRAWS, Backend, Settings
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -62,16 +62,17 @@ def sample(model: "pm.Model | Packed", settings: Settings, stop: Event | None = 
     CancelledError
         If told to stop.
     """
-    return _labelled(drawn(density_of(model), settings, stop), model.coords)
+    return _labelled(drawn(density_of(model, settings.backend), settings, stop), model.coords)
 
 
-def density_of(model: "pm.Model | Packed") -> Any:
+def density_of(model: "pm.Model | Packed", backend: Backend = "numba") -> Any:
     """Return the compiled log-density of a model, with its starting values and what is reported of a position."""
     with _COMPILING:
         if isinstance(model, Packed):
             return _of_packed(model)
         return nutpie.compile_pymc_model(
             model,
+            backend=backend,
             default_initialization_strategy="support_point",
             jitter_rvs=set(),
             var_names=reported(model),

@@ -2,12 +2,16 @@
 
 import os
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from numbers import Integral
 from secrets import randbits
+from typing import Literal, get_args
 
-from bayescombat.errors import BayesCombatError
+from bayescombat.errors import BayesCombatError, check_choice
 
-__all__ = ["FEWEST_DRAWS", "Settings"]
+__all__ = ["FEWEST_DRAWS", "Backend", "Settings"]
+
+Backend = Literal["numba", "jax"]
 
 FEWEST_DRAWS = 4
 # Below this many features the priors of the batches are hardly informed: short steps are needed, and cheap.
@@ -18,7 +22,7 @@ FEW_BATCHES = 10
 
 @dataclass(frozen=True)
 class Settings:
-    """How to sample: sizes, seed, and the acceptance that the step size is tuned to."""
+    """How to sample: sizes, seed, the acceptance that the step size is tuned to, and what compiles the density."""
 
     draws: int | None = None
     tune: int = 1000
@@ -27,6 +31,7 @@ class Settings:
     seed: int | None = None
     target_accept: float | None = None
     progress_bar: bool = True
+    backend: Backend = "numba"
 
     def __post_init__(self) -> None:
         """Check every number."""
@@ -39,6 +44,12 @@ class Settings:
             object.__setattr__(self, name, int(value))
         if self.target_accept is not None and not 0 < self.target_accept < 1:
             raise BayesCombatError(f"Expected target_accept between 0 and 1, found {self.target_accept!r}.")
+        check_choice("backend", self.backend, get_args(Backend))
+        if self.backend == "jax" and find_spec("jax") is None:
+            raise BayesCombatError(
+                "Expected JAX to be installed for backend='jax', found none. Run pip install 'pymc-combat[jax]', or "
+                "leave backend out."
+            )
 
     @property
     def total(self) -> int:

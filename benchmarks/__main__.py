@@ -12,6 +12,7 @@ import pandas as pd
 NAMES = (
     "parity",
     "speed",
+    "peers",
     "voxels",
     "blocked",
     "startup",

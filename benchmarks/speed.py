@@ -1,4 +1,4 @@
-"""Seconds: of a gradient against the number of scans, of the import, of empirical Bayes. Ratios are side by side."""
+"""Seconds: of a gradient against the number of scans, of the import, of missing cells. Ratios are side by side."""
 
 import subprocess
 import sys
@@ -68,22 +68,6 @@ def import_seconds() -> float:
     return _median_seconds(lambda: subprocess.run([sys.executable, "-c", "import bayescombat"], check=True))
 
 
-def empirical_bayes_seconds(scans: int = 1_000, features: int = 20_000, batches: int = 20) -> dict[str, float]:
-    """Return the seconds of sva's algorithm here and in combaters, on the same table in one run."""
-    import combaters
-
-    data = study(scans, features, batches)
-    batch = data.codes
-
-    def ours() -> object:
-        return bc.fit(data, method="eb", compat="sva").harmonized
-
-    def theirs() -> object:
-        return combaters.combat(data.y, batch, data.x)
-
-    return {"bayescombat": _median_seconds(ours, 3), "combaters": _median_seconds(theirs, 3)}
-
-
 def empirical_bayes_seconds_with_holes(holes: float = 0.05, features: int = 5_000) -> list[float]:
     """Return the seconds from study to harmonized values by empirical Bayes, without and with missing cells."""
 
@@ -116,7 +100,6 @@ def uncertainty_seconds(scans: int = 1_000, features: int = 20_000, few: int = 2
 def table() -> pd.DataFrame:
     """Return the timings, one row each."""
     small, large = gradient_seconds()
-    eb = empirical_bayes_seconds()
     full, holed = gradient_seconds_with_holes()
     quick, quick_holed = empirical_bayes_seconds_with_holes()
     sure = uncertainty_seconds()
@@ -127,9 +110,6 @@ def table() -> pd.DataFrame:
         "gradient with 5 % missing cells / complete": holed / full,
         "EB fit and harmonize with 5 % missing cells / complete": quick_holed / quick,
         "import bayescombat in a fresh interpreter (s)": import_seconds(),
-        "EB fit and harmonize, 1,000 × 20,000 × 20 batches (s)": eb["bayescombat"],
-        "the same by combaters (s)": eb["combaters"],
-        "combaters / bayescombat": eb["combaters"] / eb["bayescombat"],
         "EB with sd / without, 1,000 × 20,000 × 20 batches, processor time": sure["sd"] / sure["estimates"],
         "EB interval of one value, processor time (µs)": sure["interval"] * 1e6,
     }

@@ -1,7 +1,6 @@
-"""Empirical Bayes of very many features: in memory beside its peers and the memory's bandwidth, and in chunks.
+"""Empirical Bayes of very many features: in memory beside pycombat and the memory's bandwidth, and in chunks.
 
-Every run has a process of its own, and they take turns. Peers run in the interpreter that BAYESCOMBAT_PEERS names, an
-environment with pycombat and neuroCombat; without it they are left out.
+Every run has a process of its own, on two cores, and they take turns. Of the peers pycombat is the fastest exact one.
 """
 
 import json
@@ -13,65 +12,22 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from benchmarks import peers
+from benchmarks.peers.runner import MIB, Watch
+
 SCANS, BATCHES, CHUNK, REPEATS = 1_000, 20, 10_000, 3
 IN_MEMORY, IN_CHUNKS = 200_000, 1_000_000
-PEERS = os.environ.get("BAYESCOMBAT_PEERS")
-MIB = 2**20
 
 
 def values(features: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return noise with a shift for each batch (obs, feature), codes of batches, and three covariates."""
-    rng, codes = np.random.default_rng(seed), np.arange(SCANS) % BATCHES
-    y = rng.standard_normal((SCANS, features))
-    y += rng.normal(0, 0.5, (BATCHES, features))[codes]
-    return y, codes, np.column_stack([rng.normal(50, 10, SCANS), rng.integers(0, 2, SCANS), rng.normal(0, 1, SCANS)])
-
-
-def prepared(
-    features: int, call: Callable[..., object] = lambda *few: None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the values once a call on a few was done, and memory was written to, which is slow for the first time."""
-    call(*values(50))
-    np.ones((4 * SCANS, features))
-    return values(features)
-
-
-class Watch:
-    """Seconds, and the most memory beyond that at the start, of what runs inside."""
-
-    def __enter__(self) -> "Watch":
-        """Start."""
-        self.done, self.most, self.before = threading.Event(), 0, resident()
-        self.thread = threading.Thread(target=self._look)
-        self.thread.start()
-        self.started, self.cpu = time.perf_counter(), time.process_time()
-        return self
-
-    def _look(self) -> None:
-        while not self.done.wait(0.005):
-            self.most = max(self.most, resident())
-
-    def __exit__(self, *error: object) -> None:
-        """Stop."""
-        self.seconds, self.cpu = time.perf_counter() - self.started, time.process_time() - self.cpu
-        self.most = max(self.most, resident())
-        self.done.set()
-        self.thread.join()
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """Seconds, those of all cores together, and the most memory in MiB."""
-        return {"seconds": self.seconds, "cpu": self.cpu, "extra": (self.most - self.before) / MIB}
-
-
-def resident() -> int:
-    """Return the bytes of this process that are in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return peers.values(SCANS, features, BATCHES, seed)
 
 
 def copying(features: int) -> dict[str, float]:
@@ -87,45 +43,22 @@ def copying(features: int) -> dict[str, float]:
     return {"seconds": watch.seconds}
 
 
-def ours(features: int) -> dict[str, float]:
-    """From arrays to harmonized values."""
+def ours(features: int, folder: str) -> dict[str, float]:
+    """From arrays to harmonized values, which are written for the peers to be held against."""
     import bayescombat as bc
 
-    y, codes, x = prepared(features, lambda *few: bc.fit(bc.Study.from_arrays(few[0], batch=few[1]), "eb").harmonized)
+    y, codes, x = (np.load(f"{folder}/{name}.npy") for name in ("y", "batch", "x"))
+    assert bc.fit(bc.Study.from_arrays(y[:, :50], batch=codes), "eb").harmonized.sizes
+    np.ones((4, *y.shape))  # Memory that is written to for the first time is slow.
     with Watch() as watch:
         study = bc.Study.from_arrays(y, batch=codes, covariates=x, copy=False)
         read = time.perf_counter()
         fit = bc.fit(study, method="eb", compat="sva")
         fitted = time.perf_counter()
         found = fit.harmonized["mean"].values
+    np.save(f"{folder}/expected.npy", found)
     parts = {"study": read - watch.started, "fit": fitted - read, "harmonize": watch.started + watch.seconds - fitted}
-    return watch.figures | {"output": found.nbytes / MIB} | parts | check(found)
-
-
-def pycombat(features: int) -> dict[str, float]:
-    """Pycombat, which is exact."""
-    from pycombat import Combat
-
-    y, codes, x = prepared(features, lambda *few: Combat().fit_transform(few[0], few[1]))
-    with Watch() as watch:
-        found = Combat().fit_transform(y, codes, X=x)
-    return watch.figures | check(found)
-
-
-def neurocombat(features: int) -> dict[str, float]:
-    """Run neuroCombat, which rounds continuous covariates to single precision."""
-    from neuroCombat import neuroCombat
-
-    y, codes, x = prepared(features)
-    table = pd.DataFrame(x, columns=["age", "sex", "size"]).assign(site=codes)
-    with Watch() as watch:
-        found = neuroCombat(dat=y.T, covars=table, batch_col="site", categorical_cols=["sex"])["data"].T
-    return watch.figures | check(found)
-
-
-def check(found: np.ndarray) -> dict[str, float]:
-    """Return something that all exact packages agree on."""
-    return {"check": float(np.abs(found[:, ::97]).sum())}
+    return watch.figures | {"output": found.nbytes / MIB} | parts
 
 
 def in_chunks(features: int, folder: str) -> dict[str, float]:
@@ -174,49 +107,48 @@ def store(features: int, folder: str) -> None:
         array[:, start : start + width] = values(min(width, features - start), start)[0].astype(np.float32)
 
 
-def run(call: Callable[..., object], *arguments: object, python: str = sys.executable) -> dict[str, float]:
+def run(call: Callable[..., object], *arguments: object) -> dict[str, float]:
     """Return what a function of this module returns in a fresh process of two threads."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "2")
-    command = [python, __file__, call.__name__, *map(str, arguments)]
-    folder = str(Path(__file__).parents[1])
-    environment = os.environ | threads | ({"PYTHONPATH": folder} if python == sys.executable else {})
+    command = [sys.executable, __file__, call.__name__, *map(str, arguments)]
+    environment = os.environ | threads | {"PYTHONPATH": str(Path(__file__).parents[1])}
     said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     found: dict[str, float] = json.loads(said.splitlines()[-1])
     return found
 
 
-def medians(calls: dict[str, Callable[[], dict[str, float]]]) -> dict[str, pd.Series]:
-    """Return the medians of what every call returns, the calls taking turns."""
-    rounds = [{name: call() for name, call in calls.items()} for _ in range(REPEATS)]
-    return {name: pd.DataFrame([found[name] for found in rounds]).median() for name in calls}
-
-
-def table(in_memory: int = IN_MEMORY, chunked: int = IN_CHUNKS) -> pd.DataFrame:
-    """Return the figures, one row each."""
-    calls: dict[str, Callable[[], dict[str, float]]] = {
-        "ours": lambda: run(ours, in_memory),
-        "copying": lambda: run(copying, in_memory),
-    }
-    if PEERS:
-        python = PEERS
-        calls |= {
-            "pycombat": lambda: run(pycombat, in_memory, python=python),
-            "neuroCombat": lambda: run(neurocombat, in_memory, python=python),
+def beside_pycombat(features: int) -> dict[str, object]:
+    """Return the rows of a table in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        peers.write(Path(folder), SCANS, features, BATCHES)
+        calls: dict[str, peers.Measurement] = {
+            "ours": partial(run, ours, features, folder),
+            "copying": partial(run, copying, features),
+            "pycombat": partial(peers.measured, "pycombat", Path(folder), cores=2),
         }
-    found = medians(calls)
+        rounds, failures = peers.in_turn(calls, REPEATS)
+    found = {name: rounds[name].median() for name in rounds}
     mine = found["ours"]
-    rows = {
-        f"EB in memory, {SCANS:,} × {in_memory:,} (s)": mine["seconds"],
+    rows: dict[str, object] = {
+        f"EB in memory, {SCANS:,} × {features:,} (s)": mine["seconds"],
         "  of all cores together": mine["cpu"],
         **{f"  of these to {part}": mine[part] for part in ("study", "fit", "harmonize")},
         "  / one read and one write of the values": mine["seconds"] / found["copying"]["seconds"],
         "  extra memory at its peak / output": mine["extra"] / mine["output"],
     }
-    for peer in set(calls) - {"ours", "copying"}:
-        rows[f"{peer} / bayescombat, seconds"] = found[peer]["seconds"] / mine["seconds"]
-        rows[f"{peer} / bayescombat, seconds of all cores"] = found[peer]["cpu"] / mine["cpu"]
-        rows[f"{peer} / bayescombat, extra memory"] = found[peer]["extra"] / mine["extra"]
-        rows[f"{peer}: relative difference of sums"] = found[peer]["check"] / mine["check"] - 1
+    if failures:
+        return rows | failures
+    peer = found["pycombat"]
+    ratios = {
+        f"pycombat / bayescombat, {what}": peer[key] / mine[key]
+        for key, what in (("seconds", "seconds"), ("cpu", "seconds of all cores"), ("extra", "extra memory"))
+    }
+    return rows | ratios | {"pycombat: largest difference in sd": peer["difference"]}
+
+
+def table(in_memory: int = IN_MEMORY, chunked: int = IN_CHUNKS) -> pd.DataFrame:
+    """Return the figures, one row each."""
+    rows = beside_pycombat(in_memory)
     with tempfile.TemporaryDirectory() as folder:
         store(chunked, folder)
         chunks = run(in_chunks, chunked, folder)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import xarray as xr
 
 import bayescombat as bc
 
@@ -23,3 +24,14 @@ def without_cells(study: bc.Study) -> bc.Study:
     y[study.codes == 1, 2] = np.nan
     y[np.flatnonzero(study.codes == 2)[1:], 3] = np.nan
     return replace(study, y=y)
+
+
+def assert_same_posterior(one: xr.Dataset, other: xr.Dataset) -> None:
+    """Check that draws of effective size 1,000 and more are of one distribution, by their means and spreads."""
+    over = ("chain", "draw")
+    for name in one.data_vars:
+        # Then a mean is unsure by a thirtieth of the standard deviation; five times that.
+        apart = abs(one[name].mean(over) - other[name].mean(over)) / other[name].std(over)
+        assert float(apart.max()) < 5 * 2**0.5 / 1000**0.5, name
+        ratio = one[name].std(over) / other[name].std(over)
+        assert 0.8 < float(ratio.min()) and float(ratio.max()) < 1.25, name

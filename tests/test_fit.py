@@ -530,6 +530,7 @@ def test_unknown_choices_of_empirical_bayes_are_refused(study: bc.Study, option:
         ("seed", -1),
         ("seed", 1.5),
         ("seed", "one"),
+        ("backend", "torch"),
     ],
 )
 def test_impossible_settings_are_refused_before_anything_is_compiled(name: str, value: Any) -> None:

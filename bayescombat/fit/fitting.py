@@ -17,7 +17,7 @@ from bayescombat.fit.trees import fitted_tree
 from bayescombat.hidden import Factors
 from bayescombat.moments import Moments, as_moments
 from bayescombat.priors import Priors
-from bayescombat.settings import Settings
+from bayescombat.settings import Backend, Settings
 from bayescombat.shrinkage import Shrinkage
 from bayescombat.storage import read_tree
 from bayescombat.study import ChunkedStudy, Study
@@ -37,6 +37,7 @@ def fit(
     seed: int | None = None,
     target_accept: float | None = None,
     progress_bar: bool = True,
+    backend: Backend = "numba",
     shrinkage: Shrinkage = "parametric",
     mean_only: bool = False,
     compat: Compat | None = None,
@@ -78,6 +79,10 @@ def fit(
         For NUTS: acceptance that the step size is tuned to; by default 0.9, and 0.99 below 20 features.
     progress_bar : bool
         For NUTS, and for a study in chunks: whether to show one.
+    backend : {"numba", "jax"}
+        For NUTS: what compiles the log-density. ``"jax"`` (``pip install pymc-combat[jax]``) compiles the PyMC model
+        for the device that JAX finds, such as a GPU; the posterior is the same. On a processor it is far slower. It
+        sets JAX to double precision for the whole process.
     shrinkage : {"parametric", "nonparametric", "none"}
         For empirical Bayes: normal and inverse-gamma priors; the empirical distribution of the other features; or
         no shrinkage.
@@ -212,7 +217,7 @@ def fit(
     >>> list(bc.fit(study, method="eb", uncertainty=True, seed=1).harmonized)
     ['mean', 'sd', 'lower', 'upper']
     """
-    settings = Settings(draws, tune, chains, cores, seed, target_accept, progress_bar)
+    settings = Settings(draws, tune, chains, cores, seed, target_accept, progress_bar, backend)
     if isinstance(data, ChunkedStudy):
         settings = replace(settings, progress_bar=True)
     _check_method(method, priors, settings, (shrinkage, mean_only, compat), uncertainty)
@@ -306,6 +311,6 @@ def _check_method(
         )
     if method == "eb" and (priors is not None or settings != Settings()):
         raise BayesCombatError(
-            "Expected only arguments of method='eb', found priors, draws, tune, chains, cores, seed, target_accept or "
-            "progress_bar, which belong to method='nuts'. Leave them out or choose that method."
+            "Expected only arguments of method='eb', found priors, draws, tune, chains, cores, seed, target_accept, "
+            "progress_bar or backend, which belong to method='nuts'. Leave them out or choose that method."
         )
