@@ -44,7 +44,6 @@ __all__ = [
     "by_empirical_bayes",
     "by_nuts",
     "check_compat",
-    "check_uncertainty",
     "model_of",
     "tree_of_estimates",
     "warn_of_little_data",
@@ -138,7 +137,7 @@ def by_empirical_bayes(
     check_choice("compat", compat, (*get_args(Compat), None))
     check_compat(moments, compat)
     if uncertainty:
-        check_uncertainty(moments, shrinkage, compat, shared_factors)
+        _check_uncertainty(moments, shrinkage, compat, shared_factors)
     factors = shared_factors_of(moments, shared_factors)
     if factors is not None and (shrinkage != "parametric" or compat):
         raise BayesCombatError(
@@ -215,7 +214,7 @@ def check_compat(moments: Moments, compat: Compat | None) -> None:
         )
 
 
-def check_uncertainty(
+def _check_uncertainty(
     moments: Moments, shrinkage: Shrinkage, compat: Compat | None, shared_factors: SharedFactors
 ) -> None:
     """Raise a BayesCombatError if there is no posterior given hyper-parameters, or it is not that of single cells."""

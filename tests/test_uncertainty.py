@@ -291,6 +291,19 @@ def test_missing_cells_stay_missing_or_are_drawn() -> None:
     assert np.isfinite(draws).all() and (draws.std("draw").values[np.isnan(study.y)] > 0).all()
 
 
+def test_features_that_are_set_aside_are_sure() -> None:
+    y = 10 + np.random.default_rng(0).normal(size=(12, 20)).astype(np.float32)
+    y[:, 7] = 3
+    batch, others = np.repeat(["a", "b", "c"], 4), np.arange(20) != 7
+    fit, alone = (uncertain(bc.Study.from_arrays(part, batch=batch)) for part in (y, y[:, others]))
+    found, draws = fit.harmonized, fit.draws(5)
+    assert (found["sd"][:, 7] == 0).all() and (draws[..., 7] == 3).all()
+    for name in ("lower", "upper"):
+        np.testing.assert_array_equal(found[name].values[:, 7], 3)
+    for name in found:
+        np.testing.assert_allclose(found[name].values[:, others], alone.harmonized[name], rtol=1e-6)
+
+
 # ---------------------------------------------------------------- seeds, rows, names
 
 

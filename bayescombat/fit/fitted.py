@@ -101,8 +101,8 @@ class Fit(Contents):
             natural scale, and there, with subjects, and with ``factors`` or ``covariance`` all are from these draws;
             the estimate of empirical Bayes is the exponential of the harmonized logarithm. Missing cells stay missing.
             Features that were set aside come back as they were, with ``sd`` zero, and are marked by the coordinate
-            ``set_aside``. Of a study in chunks ``mean`` is a Dask array, computed when it is asked for or by
-            `write_zarr`; nothing is said of values that become negative.
+            ``set_aside``. Of a study in chunks there is ``mean`` alone, a Dask array, computed when it is asked for or
+            by `write_zarr`; nothing is said of values that become negative.
 
         Raises
         ------
