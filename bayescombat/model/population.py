@@ -88,13 +88,13 @@ def declare_population(
     hypers = [_hyper(suffix, priors, start, k, *besides[k][1:]) for k, suffix in enumerate(suffixes)]
     shared = None if sharing is None else declare_shared(moments, sharing, hypers)
     # What all batches have in common of what features share is part of alpha and sigma, as the data know them.
-    share = (moments.scans / moments.scans.sum())[:, None]
-    scale = 0.0 if shared is None else (share * shared.squares).sum(axis=0)
+    share = moments.scans / moments.scans.sum()
+    scale = 0.0 if shared is None else (share[:, None] * shared.squares).sum(axis=0)
     log_sigma = _beside("log_sigma_standard", scale, priors.log_sigma_sd, start.log_sigma)
     shift: Any = 0.0
     if shared is not None:
-        effect = sum(part[place] for part, place in zip(shared.effects, places, strict=True))
-        shift = pt.exp(log_sigma) * (share * (effect + shared.noise)).sum(axis=0)
+        common = [pt.dot(np.bincount(place, share), one) for place, one in zip(places, shared.effects, strict=True)]
+        shift = pt.exp(log_sigma) * (pt.dot(share, shared.noise) + sum(common))
     alpha = _beside("alpha_standard", shift, priors.alpha_sd, start.alpha)
     beta = (
         pm.Normal("beta_standard", 0, priors.beta_sd, dims=("feature", "direction"), initval=start.beta)

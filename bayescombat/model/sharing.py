@@ -58,17 +58,18 @@ class Shared:
 
 def declare_shared(moments: Moments, sharing: Sharing | CrossedSharing, hypers: Sequence[Hyper]) -> Shared:
     """Declare the scores of patterns and factors; they are independent given the data at the spreads of the start."""
-    factors, places = sharing.factors, places_of(moments)
+    factors = sharing.factors
     if isinstance(sharing, Sharing):
         effects, scans = _of_one(sharing, hypers[0])
         at_start: list[Any] = [0.0]
     else:
         effects, scans = _of_several(sharing, hypers)
         at_start = [one.along for one in sharing.of_variables]
-    levels = sum(hyper.log_delta_mean[place] for hyper, place in zip(hypers, places, strict=True))
+    members = [(place[:, None] == np.arange(place.max() + 1)).astype(float) for place in places_of(moments)]
+    levels = sum(pt.dot(member, hyper.log_delta_mean) for member, hyper in zip(members, hypers, strict=True))
     squares = _squares(moments, factors, levels)
     own = factors.of_own(moments.n, moments.scans)
-    of_scales = [squares] if len(hypers) == 1 else _on_average(moments, places, squares)
+    of_scales = [squares] if len(hypers) == 1 else _on_average(moments, members, squares)
     noise = pt.dot(scans, factors.loadings.T)
     return Shared(effects, at_start, noise, own, squares, of_scales, factors.of_squares_weight)
 
@@ -127,11 +128,9 @@ def _squares(moments: Moments, factors: Loadings, level: Any) -> Any:
     return pt.dot(total - general, axes.T) - size / (2 * freedom)
 
 
-def _on_average(moments: Moments, places: Sequence[np.ndarray], squares: Any) -> list[Any]:
+def _on_average(moments: Moments, members: Sequence[np.ndarray], squares: Any) -> list[Any]:
     """Return the squares on average over the scans of every variable's levels; but the first, beside those of all."""
-    found = []
-    for place in places:
-        member = (place == np.arange(place.max() + 1)[:, None]) * np.maximum(moments.scans - 1, 1)
-        found.append(pt.dot(member / member.sum(axis=1, keepdims=True), squares))
-    share = moments.scans / moments.scans.sum()
-    return [found[0], *(part - pt.dot(share, squares) for part in found[1:])]
+    weights = [member.T * np.maximum(moments.scans - 1, 1) for member in members]
+    shares = [weight / weight.sum(axis=1, keepdims=True) for weight in weights]
+    overall = moments.scans / moments.scans.sum()
+    return [pt.dot(share if k == 0 else share - overall, squares) for k, share in enumerate(shares)]
