@@ -27,9 +27,9 @@ from bayescombat.errors import (
     listing,
 )
 from bayescombat.factors import Loadings, SharedFactors, shared_factors_of
-from bayescombat.mixed import Patterns
 from bayescombat.moments import Moments
 from bayescombat.parameters import estimated, identify
+from bayescombat.patterns import Patterns
 from bayescombat.priors import Priors
 from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects

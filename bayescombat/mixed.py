@@ -7,10 +7,6 @@ Estimates of a batch's effects on its features, shifts or log scales, are taken 
 with scores g and f, and ``mean``, ``g`` and ``effect`` normal across batches and features, f standard normal.  Given
 the spreads everything is linear and normal; the spreads are found by expectation-maximisation (Dempster, Laird and
 Rubin 1977, doi:10.1111/j.2517-6161.1977.tb01600.x).
-
-How the effects of batches vary together may itself be learned from the batches: their covariance is then that of an
-inverse-Wishart prior about the covariance above, given the other batches (Chen 1979,
-doi:10.1111/j.2517-6161.1979.tb01078.x).
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +15,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-__all__ = ["MOST_PASSES", "Batches", "Levels", "Mixed", "Patterns", "in_turn", "learned_patterns", "mixed"]
+__all__ = ["MOST_PASSES", "Batches", "Levels", "Mixed", "in_turn", "mixed"]
 
 MOST_PASSES = 2000
 TOLERANCE = 1e-4
@@ -28,9 +24,6 @@ STILL = 1e-10
 # Batches' spreads are taken for as alike as if each had this many features more of the common spread.
 ALIKE = 10.0
 LEAST_SPREAD = 1e-3
-# What is expected of a covariance beforehand weighs as much as this many batches.
-EXPECTED_BATCHES = 20.0
-MOST_OF_COVARIANCE = 0.995
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,30 +68,6 @@ class Mixed:
         own = sd2 * (1 - found.share.mean(axis=1))
         scores = found.scores, found.covariance
         return cls(found.effect, found.scores[:, 0], np.sqrt(sd2), np.sqrt(spread), passes, *scores, of_effect, own)
-
-
-@dataclass(frozen=True, eq=False)
-class Patterns:
-    """How effects of batches vary together over the features, in units of the spread of what each has of its own.
-
-    Parameters
-    ----------
-    axes : ndarray, (feature, axis)
-        Orthogonal directions of unit length.
-    each : ndarray, (batch, axis, score)
-        What all other batches say of every batch: loadings of independent scores on the axes.
-    new : ndarray, (axis, score)
-        What all batches say of one more.
-    """
-
-    axes: np.ndarray
-    each: np.ndarray
-    new: np.ndarray
-
-    @property
-    def of_features(self) -> np.ndarray:
-        """Loadings of the features in every batch, (batch, feature, score)."""
-        return np.asarray(self.axes @ self.each)
 
 
 class Batches(NamedTuple):
@@ -174,43 +143,14 @@ def in_turn(
         for k, one in enumerate(levels):
             levels[k], effects[k], by = one.given(estimate(k, effects)).passed()
             moved = max(moved, by)
-    sweeps, moved = 0, np.inf
-    while moved > STILL and sweeps < MOST_PASSES:
+    gains, sweeps, moved = [_Gain.of(one.data, one.spread, one.sd2) for one in levels], 0, np.inf
+    while moved > STILL and sweeps < MOST_PASSES and effects[1:]:
         sweeps, before = sweeps + 1, list(effects)
         for k, one in enumerate(levels):
             levels[k] = one.given(estimate(k, effects))
-            effects[k] = levels[k].expected().effect
-        moved = max(np.abs(new - old).max() for new, old in zip(effects, before, strict=True)) if effects[1:] else 0.0
+            effects[k] = gains[k].effect(levels[k].data)
+        moved = max(np.abs(new - old).max() for new, old in zip(effects, before, strict=True))
     return [one.found(max(passes, sweeps)) for one in levels]
-
-
-def learned_patterns(found: Mixed, site: np.ndarray) -> Patterns:
-    """Return how the effects of batches vary together, about their means and beside what each has of its own.
-
-    Parameters
-    ----------
-    found : Mixed
-        Effects of batches, given a first guess of their covariance.
-    site : ndarray, (feature, factor)
-        The loadings of that guess.
-    """
-    batches, away = len(found.effect), (found.effect - found.mean[:, None])[..., None]
-    columns = np.concatenate([away, found.of_effect @ np.linalg.cholesky(found.unsure)], axis=2)
-    squares = columns @ columns.swapaxes(1, 2)
-    guess = EXPECTED_BATCHES * (site * found.spread[1:] ** 2) @ site.T
-    total = squares.sum(axis=0) + guess
-    own = found.own + EXPECTED_BATCHES * np.exp(np.log(found.sd**2).mean()) / batches
-    values, vectors = np.linalg.eigh(total)
-    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
-    axes = vectors[:, : int(np.searchsorted(np.cumsum(values), MOST_OF_COVARIANCE * values.sum())) + 1]
-    others = (own.sum() - own)[:, None, None]
-    return Patterns(axes, _root(axes.T @ (total - squares) @ axes / others), _root(axes.T @ total @ axes / own.sum()))
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """Return loadings (..., axis, score) of independent scores that have this covariance."""
-    values, vectors = np.linalg.eigh(covariance)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0))[..., None, :])
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,25 +258,45 @@ def _drawn_together(sd2: np.ndarray, count: np.ndarray, middle: float) -> np.nda
     return np.asarray(np.exp((count * np.log(sd2) + ALIKE * middle) / (count + ALIKE)))
 
 
+class _Gain(NamedTuple):
+    """What estimates are weighted by, given the spreads: errors with spreads, loadings, and scores' covariance."""
+
+    share: np.ndarray
+    weighted: np.ndarray
+    covariance: np.ndarray
+
+    @classmethod
+    def of(cls, data: _Data, spread: np.ndarray, sd2: np.ndarray) -> Self:
+        weight = 1 / (sd2[:, None] + data.variance)
+        weighted = data.design * weight[..., None]
+        precision = weighted.swapaxes(1, 2) @ data.design
+        diagonal, prior = np.arange(data.design.shape[2]), np.ones((len(sd2), data.design.shape[2]))
+        prior[:, : len(spread)], prior[:, len(spread) : data.count] = spread, sd2[:, None]
+        precision[:, diagonal, diagonal] += 1 / prior
+        return cls(sd2[:, None] * weight, weighted, np.linalg.inv(precision))
+
+    def scores(self, data: _Data) -> tuple[np.ndarray, np.ndarray]:
+        """Return expected scores (batch, score), and what they leave of the estimates (batch, feature)."""
+        scores = (self.covariance @ (self.weighted.swapaxes(1, 2) @ data.estimate[..., None]))[..., 0]
+        return scores, data.estimate - (data.design @ scores[..., None])[..., 0]
+
+    def effect(self, data: _Data) -> np.ndarray:
+        """Return expected effects, (batch, feature)."""
+        scores, rest = self.scores(data)
+        along = (data.design[:, :, : data.count] @ scores[:, : data.count, None])[..., 0]
+        return np.asarray(along + self.share * rest)
+
+
 def _expected(data: _Data, spread: np.ndarray, sd2: np.ndarray) -> _Expected:
     """Return what is expected given the spreads of the first scores; the effects' others spread as the batch does."""
-    weight = 1 / (sd2[:, None] + data.variance)
-    weighted = data.design * weight[..., None]
-    precision = weighted.swapaxes(1, 2) @ data.design
+    gain = _Gain.of(data, spread, sd2)
+    (scores, rest), share, covariance = gain.scores(data), gain.share, gain.covariance
     diagonal, patterns = np.arange(data.design.shape[2]), slice(len(spread), data.count)
-    prior = np.ones((len(sd2), len(diagonal)))
-    prior[:, : len(spread)], prior[:, patterns] = spread, sd2[:, None]
-    precision[:, diagonal, diagonal] += 1 / prior
-    covariance = np.linalg.inv(precision)
-    scores = (covariance @ (weighted.swapaxes(1, 2) @ data.estimate[..., None]))[..., 0]
-    rest = data.estimate - (data.design @ scores[..., None])[..., 0]
     unsure = ((data.design @ covariance) * data.design).sum(axis=2)
-    share = sd2[:, None] * weight
     own = share**2 * (rest**2 + unsure) + sd2[:, None] * (1 - share)
-    along = (data.design[:, :, : data.count] @ scores[:, : data.count, None])[..., 0]
     second = scores**2 + covariance[:, diagonal, diagonal]
     squares = own.sum(axis=1, where=data.known) + second[:, patterns].sum(axis=1)
     size = data.known.sum(axis=1) + (data.count - len(spread))
     known = 1 - covariance[:, diagonal, diagonal][:, patterns] / sd2[:, None]
     information = (share**2).sum(axis=1) + (known**2).sum(axis=1)
-    return _Expected(scores, second, covariance, along + share * rest, share, squares, size, information)
+    return _Expected(scores, second, covariance, gain.effect(data), share, squares, size, information)

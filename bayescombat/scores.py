@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bayescombat.factors import Loadings
-from bayescombat.mixed import Patterns
 from bayescombat.moments import Moments
+from bayescombat.patterns import Patterns
 from bayescombat.regression import LeastSquares
 from bayescombat.shared import Found, found_of
 

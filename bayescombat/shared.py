@@ -1,7 +1,7 @@
 """Empirical Bayes where features share factors. Arrays only.
 
 Log scales first, then shifts given these; each feature by all that the batch's other features say of it, and by the
-patterns over the features that the effects of other batches have (`mixed.py`).
+patterns over the features that the effects of other batches have (`mixed.py`, `patterns.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,9 @@ from scipy.special import digamma, polygamma
 
 from bayescombat.empirical import Estimates, unshrunken
 from bayescombat.factors import Loadings
-from bayescombat.mixed import MOST_PASSES, Batches, Levels, Mixed, Patterns, in_turn, learned_patterns, mixed
+from bayescombat.mixed import MOST_PASSES, Batches, Levels, Mixed, in_turn, mixed
 from bayescombat.moments import Moments
+from bayescombat.patterns import Patterns, learned_patterns
 from bayescombat.pooling import Pooled, beside_others, by_level, in_cells
 from bayescombat.regression import LeastSquares
 from bayescombat.shrinkage import LEAST_FREEDOM, MOST_ITERATIONS, Hats

@@ -13,8 +13,9 @@ from bayescombat.adoption import Evidence, Population, Shared, from_data
 from bayescombat.errors import BayesCombatError, DataError
 from bayescombat.factors import by_default, factors_of
 from bayescombat.identification import estimable
-from bayescombat.mixed import Mixed, learned_patterns, mixed
+from bayescombat.mixed import Mixed, mixed
 from bayescombat.moments import Moments
+from bayescombat.patterns import learned_patterns
 from bayescombat.settings import Settings
 
 SCANS = (40, 35, 30, 25, 20, 15, 10, 3)
