@@ -105,6 +105,24 @@ def test_a_block_is_a_fit_of_its_features_bit_for_bit(tree: xr.DataTree, number:
     assert str(tree["blocks"]["verdict"][number].item()) == fit.verdict
 
 
+def test_holes_logarithms_and_a_reference_are_as_in_a_fit(tmp_path: Path) -> None:
+    simulation = bc.datasets.simulate((10, 8, 7), features=4, seed=3)
+    names = list(simulation.features)
+    table = simulation.table.assign(**{name: np.exp(0.1 * simulation.table[name]) for name in names})
+    table.loc[table.index[3], "feature_1"] = np.nan
+    roles = {"batch": "site", "covariates": "age", "transform": "log", "reference": "site_02"}
+    tree = in_blocks(tmp_path / "out.zarr", bc.Study.from_dataframe(table, features=names, **roles))
+    found = tree["harmonized"].to_dataset().isel(feature=slice(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bc.BayesCombatWarning)
+        study = bc.Study.from_dataframe(table, features=names[:2], **roles)
+        expected = bc.fit(study, **(SETTINGS | {"seed": int(tree["blocks"]["seed"][0])})).harmonized
+    assert found.attrs == expected.attrs
+    for name in ("mean", "sd", "lower", "upper"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    assert np.isnan(found["mean"]).sum() == 1
+
+
 def test_dimensions_and_labels(tree: xr.DataTree) -> None:
     study = study_of()
     harmonized, parameters = tree["harmonized"], tree["parameters"]

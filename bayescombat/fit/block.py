@@ -1,5 +1,8 @@
 """A block of features: which there are, how they are fitted, and what is kept of the fit."""
 
+import ctypes
+import gc
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from threading import Event
@@ -134,17 +137,35 @@ def fitted_block(
     stop : Event, optional
         What says when to give up.
     """
-    settings = replace(plan.settings, seed=block.seed, progress_bar=False)
     with in_one_thread(), heard() as said:
-        moments = Moments.from_study(part)
-        modelled = moments.select(kept)
-        check_observed(modelled)
-        tree = by_nuts(modelled, plan.priors, settings, stop=stop)
-        posterior, layout = tree["posterior"].to_dataset(), Layout.of(moments, modelled)
-        learned = None if part.subjects is None else moments
-        harmonized = harmonized_dataset(posterior, layout, part, None, plan.probability, learned=learned)
-    summaries = _by_block(_summaries(posterior, tree))
-    return {"harmonized": harmonized, "parameters": summaries, "blocks": _account(tree, block, modelled.features)}, said
+        found = _found(part, kept, block, plan, stop)
+    _give_back()
+    return found, said
+
+
+def _give_back() -> None:
+    """Give the memory of the draws back, so that it does not grow with the blocks.
+
+    Trees hold themselves in circles, which Python frees late; and glibc keeps for itself much of what is freed.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def _found(part: Study, kept: np.ndarray, block: Block, plan: Plan, stop: Event | None) -> Found:
+    moments = Moments.from_study(part)
+    modelled = moments.select(kept)
+    check_observed(modelled)
+    tree = by_nuts(modelled, plan.priors, replace(plan.settings, seed=block.seed, progress_bar=False), stop=stop)
+    posterior, layout = tree["posterior"].to_dataset(), Layout.of(moments, modelled)
+    learned = None if part.subjects is None else moments
+    return {
+        "harmonized": harmonized_dataset(posterior, layout, part, None, plan.probability, learned=learned),
+        "parameters": _by_block(_summaries(posterior, tree)),
+        "blocks": _account(tree, block, modelled.features),
+    }
 
 
 def _summaries(posterior: xr.Dataset, tree: xr.DataTree) -> xr.Dataset:

@@ -168,7 +168,7 @@ def _empty(found: xr.Dataset, labels: xr.Dataset, blocks: int) -> xr.Dataset:
         else:
             values = np.full(shape, NOT_YET if array.dtype.kind == "i" else "", dtype=array.dtype)
         data[name] = (array.dims, values, array.attrs)
-    empty = xr.Dataset(data)
+    empty = xr.Dataset(data, attrs=found.attrs)
     coords = {**found.coords, **labels.coords, "block": range(blocks)}
     return empty.assign_coords({name: coords[name] for name in coords if name in empty.dims or name == "set_aside"})
 

@@ -235,7 +235,8 @@ def fit(
         if method != "eb" or shared_factors != 0 or asked.needs_cross:
             raise BayesCombatError(
                 "Expected method='eb' without shared_factors, factors or covariance for a study in chunks, found "
-                f"method={method!r} or one of these. They need all features of a scan at once: fit in memory."
+                f"method={method!r} or one of these. They need all features of a scan at once: fit in memory, or "
+                "by NUTS in blocks of features (fit_blocks)."
             )
         return Fit(chunked_tree(data, shrinkage, mean_only, compat, progress_bar))
     if shared_factors is None:
