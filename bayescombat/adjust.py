@@ -127,7 +127,6 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
                 continue
             affine, values, offset = _affine(some, place), y[rows, block], x[rows] - some.center
             mine = None if intercepts is None else intercepts.of(rows)
-            exact = not draws.log and mine is None
             if probability is not None or not exact:
                 found = _summary(affine, values, offset, probability or 0.5, draws.log, mine)
                 lower[rows, block], upper[rows, block], *moments = found

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 import bayescombat as bc
-from bayescombat.parameters import HYPERPARAMETERS
+from bayescombat.vocabulary import HYPERPARAMETERS
 from benchmarks.tables import TABLES
 
 SMALL = [(features, scans) for features in (1, 3, 10) for scans in ((40, 3), (40, 1, 2, 3, 10))]

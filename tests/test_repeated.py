@@ -18,8 +18,8 @@ from scipy.stats import norm
 import bayescombat as bc
 from bayescombat.intercepts import Repeats, predicted_intercepts
 from bayescombat.moments import Subjects
-from bayescombat.parameters import POPULATION
 from bayescombat.repeated import fixed_effects
+from bayescombat.vocabulary import POPULATION
 from benchmarks import parity, repeated
 
 type Point = dict[str, np.ndarray]

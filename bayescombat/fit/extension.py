@@ -14,9 +14,9 @@ from bayescombat.errors import DataError, FeatureWarning, UnseenBatchError, list
 from bayescombat.factors import Loadings
 from bayescombat.fit.layout import Layout, stacked
 from bayescombat.moments import Moments
-from bayescombat.parameters import HYPERPARAMETERS, POPULATION
 from bayescombat.shared import shared_new_batch
 from bayescombat.shrinkage import Hats, Shrinkage, evidence_of, shrunken
+from bayescombat.vocabulary import HYPERPARAMETERS, POPULATION
 
 __all__ = ["Extension", "warn_of_constants"]
 
