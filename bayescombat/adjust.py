@@ -127,14 +127,12 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
                 continue
             affine, values, offset = _affine(some, place), y[rows, block], x[rows] - some.center
             mine = None if intercepts is None else intercepts.of(rows)
-            if exact:
+            if exact and probability is None:
                 mean[rows, block], sd[rows, block] = _mean_and_sd(affine, values, offset)
-            if probability is None and exact:
                 continue
             found = _summary(affine, values, offset, probability or 0.9, draws.log, mine)
             lower[rows, block], upper[rows, block], *moments = found
-            if not exact:
-                mean[rows, block], sd[rows, block] = moments
+            mean[rows, block], sd[rows, block] = _mean_and_sd(affine, values, offset) if exact else moments
     return Adjusted(mean, sd) if probability is None else Adjusted(mean, sd, lower, upper)
 
 
@@ -260,10 +258,10 @@ def _mean_and_sd(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> tuple[np
 
 def _applied(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """Return the harmonized values of every draw, (obs, feature, draw)."""
-    constant, slopes, ratio = (np.moveaxis(part, 0, -1) for part in _parts(affine.coefficients))
-    values = np.tensordot(offset, slopes, axes=(1, 1))
-    values += constant
-    values += (y - affine.middle)[..., None] * ratio
+    coefficients = np.moveaxis(affine.coefficients, 0, -1)
+    values = np.tensordot(offset, coefficients[:, 1:-1], axes=(1, 1))
+    values += coefficients[:, 0]
+    values += (y - affine.middle)[..., None] * coefficients[:, -1]
     values += affine.origin[:, None]
     return np.asarray(values)
 
@@ -271,10 +269,6 @@ def _applied(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> np.ndarray:
 def _left(affine: _Affine) -> np.ndarray:
     """Return how much of an intercept rescaling takes away, and has to be given back, (feature, draw)."""
     return np.asarray(1 - affine.coefficients[..., -1].T)
-
-
-def _parts(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return coefficients[..., 0], coefficients[..., 1:-1], coefficients[..., -1]
 
 
 def _summary(
