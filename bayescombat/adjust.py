@@ -256,10 +256,10 @@ def _mean_and_sd(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> tuple[np
 
 def _applied(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """Return the harmonized values of every draw, (obs, feature, draw)."""
-    constant, slopes, ratio = (np.moveaxis(part, 0, -1) for part in _parts(affine.coefficients))
-    values = np.tensordot(offset, slopes, axes=(1, 1))
-    values += constant
-    values += (y - affine.middle)[..., None] * ratio
+    coefficients = np.moveaxis(affine.coefficients, 0, -1)
+    values = np.tensordot(offset, coefficients[:, 1:-1], axes=(1, 1))
+    values += coefficients[:, 0]
+    values += (y - affine.middle)[..., None] * coefficients[:, -1]
     values += affine.origin[:, None]
     return np.asarray(values)
 
@@ -267,10 +267,6 @@ def _applied(affine: _Affine, y: np.ndarray, offset: np.ndarray) -> np.ndarray:
 def _left(affine: _Affine) -> np.ndarray:
     """Return how much of an intercept rescaling takes away, and has to be given back, (feature, draw)."""
     return np.asarray(1 - affine.coefficients[..., -1].T)
-
-
-def _parts(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return coefficients[..., 0], coefficients[..., 1:-1], coefficients[..., -1]
 
 
 def _summary(

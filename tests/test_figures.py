@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks import conditional, coverage, crossed, curves, mixing, newcomers, speed, unseen, voxels
+from benchmarks import blocked, conditional, coverage, crossed, curves, mixing, newcomers, speed, unseen, voxels
 from benchmarks.tables import TABLES
 
 pytestmark = pytest.mark.slow
@@ -141,3 +141,9 @@ def test_bands_of_smooths_hold_the_truth(age_curves: pd.DataFrame, method: str) 
 def test_a_million_voxels_need_two_gigabytes(tmp_path: Path) -> None:
     voxels.store(1_000_000, str(tmp_path))
     assert voxels.run(voxels.in_chunks, 1_000_000, tmp_path)["whole"] * voxels.MIB <= 2e9
+
+
+def test_blocks_take_time_in_proportion_and_no_more_memory() -> None:
+    small, large = blocked.run(1_000), blocked.run(3_000)
+    assert large["cpu"] <= 3 * 1.25 * small["cpu"]
+    assert large["extra"] <= 1.25 * small["extra"]

@@ -174,7 +174,9 @@ def _summaries(posterior: xr.Dataset, tree: xr.DataTree) -> xr.Dataset:
     found = {"mean": posterior.mean(over, keep_attrs=True), "sd": posterior.std(over, ddof=1, keep_attrs=True)}
     found |= {name: tree[f"diagnostics/{name}"].to_dataset() for name in ("rhat", "ess_bulk", "ess_tail")}
     names = pd.Index(list(found), name="summary")
-    return xr.concat(list(found.values()), names, data_vars="all", combine_attrs="override")
+    return xr.concat(
+        list(found.values()), names, data_vars="all", coords="minimal", compat="override", combine_attrs="override"
+    )
 
 
 def _account(tree: xr.DataTree, block: Block, features: Sequence[str]) -> xr.Dataset:
