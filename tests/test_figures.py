@@ -143,7 +143,8 @@ def test_a_million_voxels_need_two_gigabytes(tmp_path: Path) -> None:
     assert voxels.run(voxels.in_chunks, 1_000_000, tmp_path)["whole"] * voxels.MIB <= 2e9
 
 
-def test_blocks_take_time_in_proportion_and_no_more_memory() -> None:
+def test_blocks_take_time_in_proportion_and_memory_that_levels_off() -> None:
     small, large = blocked.run(1_000), blocked.run(3_000)
     assert large["cpu"] <= 3 * 1.25 * small["cpu"]
-    assert large["extra"] <= 1.25 * small["extra"]
+    # The more blocks, the likelier it is that two need most at the same time.
+    assert large["extra"] <= 1.6 * small["extra"]
