@@ -111,9 +111,10 @@ class Loadings:
 
 def by_default(data: Study | Moments) -> SharedFactors:
     """Return how many factors NUTS has if nobody says: as many as there are, where they can be had."""
-    told = isinstance(data, Study) or data.cross is not None
+    if isinstance(data, Moments) and data.cross is None:
+        return 0
     plain = data.subjects is None and len(Levels.of(data.spec.batch, data.batches).active) == 1
-    return "auto" if told and plain and FEWEST_FEATURES <= len(data.features) <= MOST_BY_DEFAULT else 0
+    return "auto" if plain and FEWEST_FEATURES <= len(data.features) <= MOST_BY_DEFAULT else 0
 
 
 def shared_factors_of(moments: Moments, asked: SharedFactors) -> Loadings | None:

@@ -240,7 +240,7 @@ def fit(
             )
         return Fit(chunked_tree(data, shrinkage, mean_only, compat, progress_bar))
     if shared_factors is None:
-        shared_factors = by_default(data)
+        shared_factors = by_default(data) if isinstance(data, Study | Moments) else 0
     moments = as_moments(data, cross=shared_factors != 0 or asked.needs_cross)
     estimator: Estimator = partial(
         by_empirical_bayes,
