@@ -104,7 +104,10 @@ def log_density_and_gradient(x, data, gradient):
     of_parts = np.empty_like(parts)
     density = data[9] + normal(log_sigma, sds[0], of_log_sigma) + normal(alpha, sds[1], of_alpha)
     density += normal(beta.reshape(beta.size), sds[2], of_beta.reshape(beta.size))
-    of_slopes, slope, slopes = np.zeros(sxy.shape[1:]), np.empty(sxy.shape[1:]), np.ascontiguousarray(beta.T)
+    of_slopes, slope, slopes = np.zeros(sxy.shape[1:]), np.empty(sxy.shape[1:]), np.empty(sxy.shape[1:])
+    for k in range(directions):
+        for v in range(features):
+            slopes[k, v] = beta[v, k]
     sigma, variance = squared(log_sigma)
     row = np.empty((13, features))
     z, inverse, log_scale, precision, squares, away = row[0], row[1], row[2], row[3], row[4], row[5]
@@ -140,7 +143,9 @@ def log_density_and_gradient(x, data, gradient):
             prior, share, excess, away, known, sigma, mean[0, i], of_log_sigma, of_alpha
         )
         to_slopes(mean_x[i], slope, within, away, known, of_slopes)
-    of_beta += of_slopes.T
+    for k in range(directions):
+        for v in range(features):
+            of_beta[v, k] += of_slopes[k, v]
     if sharing:
         through_common(share_of_scans, common, sigma, of_alpha, of_log_sigma, of_parts)
         scored = scores, along, square
