@@ -12,6 +12,7 @@ from numba import njit
 from bayescombat.fused.layout import positioned, unpacked
 from bayescombat.fused.rows import (
     add,
+    add_transposed,
     differences,
     marginal,
     normal,
@@ -94,7 +95,7 @@ def log_density_and_gradient(x, data, gradient):
     blocks, of_sd, sds, cells, sxy, mean_x, sxx, _, shared = unpacked(data)
     hypers, log_sigma, alpha, beta, partly, sampled, totals = positioned(x, data)
     of_hypers, of_log_sigma, of_alpha, of_beta, of_partly, of_sampled, of_totals = positioned(gradient, data)
-    batches, directions, features = sxy.shape
+    batches, _, features = sxy.shape
     mean, log_sd, score, root = hyper_parameters(hypers, blocks, of_sd)
     of_mean, of_log_sd = np.empty((2, batches)), np.empty((2, batches))
     share_of_scans, weight_of_squares = shared[-2], shared[-1]
@@ -104,10 +105,8 @@ def log_density_and_gradient(x, data, gradient):
     of_parts = np.empty_like(parts)
     density = data[9] + normal(log_sigma, sds[0], of_log_sigma) + normal(alpha, sds[1], of_alpha)
     density += normal(beta.reshape(beta.size), sds[2], of_beta.reshape(beta.size))
-    of_slopes, slope, slopes = np.zeros(sxy.shape[1:]), np.empty(sxy.shape[1:]), np.empty(sxy.shape[1:])
-    for k in range(directions):
-        for v in range(features):
-            slopes[k, v] = beta[v, k]
+    of_slopes, slope, slopes = np.zeros(sxy.shape[1:]), np.empty(sxy.shape[1:]), np.zeros(sxy.shape[1:])
+    add_transposed(beta, slopes)
     sigma, variance = squared(log_sigma)
     row = np.empty((13, features))
     z, inverse, log_scale, precision, squares, away = row[0], row[1], row[2], row[3], row[4], row[5]
@@ -143,9 +142,7 @@ def log_density_and_gradient(x, data, gradient):
             prior, share, excess, away, known, sigma, mean[0, i], of_log_sigma, of_alpha
         )
         to_slopes(mean_x[i], slope, within, away, known, of_slopes)
-    for k in range(directions):
-        for v in range(features):
-            of_beta[v, k] += of_slopes[k, v]
+    add_transposed(of_slopes, of_beta)
     if sharing:
         through_common(share_of_scans, common, sigma, of_alpha, of_log_sigma, of_parts)
         scored = scores, along, square

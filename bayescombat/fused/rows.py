@@ -13,6 +13,7 @@ from bayescombat.fused.elementary import exp, log
 __all__ = [
     "FAST",
     "add",
+    "add_transposed",
     "differences",
     "finite",
     "marginal",
@@ -105,6 +106,14 @@ def add(values, to):
     """Add values to others."""
     for v in range(values.size):
         to[v] += values[v]
+
+
+@njit(error_model="numpy")
+def add_transposed(values, to):
+    """Add values to others whose axes are in the other order."""
+    for i in range(values.shape[0]):
+        for k in range(values.shape[1]):
+            to[k, i] += values[i, k]
 
 
 @njit(error_model="numpy", fastmath=FAST)
