@@ -98,8 +98,7 @@ def log_density_and_gradient(x, data, gradient):
     batches, _, features = sxy.shape
     mean, log_sd, score, root = hyper_parameters(hypers, blocks, of_sd)
     of_mean, of_log_sd = np.empty((2, batches)), np.empty((2, batches))
-    share_of_scans, weight_of_squares = shared[-2], shared[-1]
-    sharing = share_of_scans.size > 0
+    share_of_scans, weight_of_squares, sharing = shared[-2], shared[-1], shared[-2].size > 0
     parts, scores, along, _, square = shared_parts(sampled, totals, mean, log_sd, shared)
     log_sigma, alpha, common = beside(log_sigma, alpha, parts, share_of_scans)
     of_parts = np.empty_like(parts)
