@@ -17,7 +17,7 @@ FEWEST_DRAWS = 4
 # Below this many features the priors of the batches are hardly informed: short steps are needed, and cheap.
 FEW_FEATURES = 20
 # Below this many batches what features share is explored slowly, and draws take little room.
-FEW_BATCHES = 10
+FEW_BATCHES = 20
 
 
 @dataclass(frozen=True)

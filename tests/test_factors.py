@@ -291,9 +291,9 @@ def test_several_batch_variables_and_subjects_share_nothing_by_default(simulatio
 
 
 def test_draws_are_twice_as_many_by_default_where_features_of_few_batches_share_factors() -> None:
-    assert [Settings().resolved(24, 9, sharing=sharing).draws for sharing in (False, True)] == [1000, 2000]
-    assert Settings().resolved(24, 10, sharing=True).draws == 1000
-    assert Settings(draws=300).resolved(24, 9, sharing=True).draws == 300
+    assert [Settings().resolved(24, 19, sharing=sharing).draws for sharing in (False, True)] == [1000, 2000]
+    assert Settings().resolved(24, 20, sharing=True).draws == 1000
+    assert Settings(draws=300).resolved(24, 19, sharing=True).draws == 300
 
 
 # ---------------------------------------------------------------- full Bayes

@@ -69,7 +69,7 @@ def fit(
         For NUTS: scales of the priors.
     draws, tune, chains : int, optional
         For NUTS: draws kept and warm-up steps per chain, and chains. By default 1,000 draws, and 2,000 where features
-        of fewer than ten batches share factors, which takes longer to explore.
+        of fewer than twenty batches share factors, which takes longer to explore.
     cores : int, optional
         For NUTS: chains sampled at a time; by default as many as the machine has cores.
     seed : int, optional
