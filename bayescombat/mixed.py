@@ -84,36 +84,10 @@ class Batches(NamedTuple):
         )
 
 
-def mixed(
-    estimate: np.ndarray,
-    variance: np.ndarray,
-    noise: np.ndarray,
-    site: np.ndarray,
-    typical: float,
-    batches: Batches | None = None,
-    known: bool = False,
-) -> Mixed:
-    """Estimate effects of batches on features.
-
-    Parameters
-    ----------
-    estimate : ndarray, (batch, feature)
-        Unshrunken estimates; nothing is read where their variance is infinite.
-    variance : ndarray, (batch, feature)
-        Of their errors beside what the noise factors explain.
-    noise : ndarray, (batch, feature, score)
-        Loadings of the errors.
-    site : ndarray, (feature, factor) or (batch, feature, factor)
-        Loadings of the effects.
-    typical : float
-        Expected beforehand of every variance across features or batches, with the weight of one of them.
-    batches : optional
-        What other batches say; by default these say it of each other.
-    known : bool
-        Whether the scores of `site` spread as the effects beside them do, rather than by spreads to be found.
-    """
-    levels = Levels.of(estimate, variance, noise, site, typical, batches, known)
-    return in_turn([levels], [levels.data.estimate], lambda k, effects: estimate)[0]
+def mixed(levels: "Levels") -> Mixed:
+    """Estimate the effects of the levels of one batch variable."""
+    estimate = levels.data.estimate
+    return in_turn([levels], [estimate], lambda *_: estimate)[0]
 
 
 def in_turn(
@@ -148,7 +122,7 @@ def in_turn(
         sweeps, before = sweeps + 1, list(effects)
         for k, one in enumerate(levels):
             levels[k] = one.given(estimate(k, effects))
-            effects[k] = gains[k].effect(levels[k].data)
+            effects[k] = gains[k].effect(levels[k].data, *gains[k].scores(levels[k].data))
         moved = max(np.abs(new - old).max() for new, old in zip(effects, before, strict=True))
     return [one.found(max(passes, sweeps)) for one in levels]
 
@@ -185,7 +159,7 @@ class Levels:
     spread, sd2 : ndarray, (score,) and (batch,)
         Variances of the means and scores of the effects, and of the effects beside them.
     typical, batches
-        As in `mixed`.
+        As in `of`.
     """
 
     data: _Data
@@ -205,7 +179,25 @@ class Levels:
         batches: Batches | None = None,
         known: bool = False,
     ) -> Self:
-        """Return levels whose spreads are as expected beforehand; arguments as in `mixed`."""
+        """Return levels whose spreads are as expected beforehand.
+
+        Parameters
+        ----------
+        estimate : ndarray, (batch, feature)
+            Unshrunken estimates; nothing is read where their variance is infinite.
+        variance : ndarray, (batch, feature)
+            Of their errors beside what the noise factors explain.
+        noise : ndarray, (batch, feature, score)
+            Loadings of the errors.
+        site : ndarray, (feature, factor) or (batch, feature, factor)
+            Loadings of the effects.
+        typical : float
+            Expected beforehand of every variance across features or batches, with the weight of one of them.
+        batches : optional
+            What other batches say; by default these say it of each other.
+        known : bool
+            Whether the scores of `site` spread as the effects beside them do, rather than by spreads to be found.
+        """
         data = _Data.of(estimate, variance, noise, site)
         spread = np.full(1 if known else data.count, typical) if batches is None else batches.spread
         return cls(data, spread, np.full(len(estimate), typical), typical, batches)
@@ -280,9 +272,8 @@ class _Gain(NamedTuple):
         scores = (self.covariance @ (self.weighted.swapaxes(1, 2) @ data.estimate[..., None]))[..., 0]
         return scores, data.estimate - (data.design @ scores[..., None])[..., 0]
 
-    def effect(self, data: _Data) -> np.ndarray:
-        """Return expected effects, (batch, feature)."""
-        scores, rest = self.scores(data)
+    def effect(self, data: _Data, scores: np.ndarray, rest: np.ndarray) -> np.ndarray:
+        """Return expected effects (batch, feature), given what `scores` returns."""
         along = (data.design[:, :, : data.count] @ scores[:, : data.count, None])[..., 0]
         return np.asarray(along + self.share * rest)
 
@@ -299,4 +290,4 @@ def _expected(data: _Data, spread: np.ndarray, sd2: np.ndarray) -> _Expected:
     size = data.known.sum(axis=1) + (data.count - len(spread))
     known = 1 - covariance[:, diagonal, diagonal][:, patterns] / sd2[:, None]
     information = (share**2).sum(axis=1) + (known**2).sum(axis=1)
-    return _Expected(scores, second, covariance, gain.effect(data), share, squares, size, information)
+    return _Expected(scores, second, covariance, gain.effect(data, scores, rest), share, squares, size, information)

@@ -188,7 +188,7 @@ def shared_new_batch(
     delta = np.exp(scales.effect)
     errors = _errors(own, scans, delta, factors)
     of_shifts = Batches.of(known["gamma_mean_spread"], known["gamma_sd"])
-    shifts = mixed(hats.gamma, *errors, patterns, TYPICAL_SHIFTS, of_shifts, known=True)
+    shifts = mixed(Levels.of(hats.gamma, *errors, patterns, TYPICAL_SHIFTS, of_shifts, known=True))
     return {
         "gamma": shifts.effect[0],
         "delta": delta[0],
@@ -242,8 +242,7 @@ def _scales_in_turn(
 
 
 def _log_scales(delta2: np.ndarray, freedom: np.ndarray, factors: Loadings, batches: Batches | None = None) -> _Scales:
-    levels, estimate = _levels_of_scales(delta2, freedom, factors, batches), _log_of(delta2, freedom)
-    return _Scales.of(in_turn([levels], [estimate], lambda *_: estimate)[0])
+    return _Scales.of(mixed(_levels_of_scales(delta2, freedom, factors, batches)))
 
 
 def _log_of(delta2: np.ndarray, freedom: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from bayescombat.adoption import Evidence, Population, Shared, from_data
 from bayescombat.errors import BayesCombatError, DataError
 from bayescombat.factors import by_default, factors_of
 from bayescombat.identification import estimable
-from bayescombat.mixed import Mixed, mixed
+from bayescombat.mixed import Levels, Mixed, mixed
 from bayescombat.moments import Moments
 from bayescombat.patterns import learned_patterns
 from bayescombat.settings import Settings
@@ -125,7 +125,7 @@ def problem() -> dict[str, np.ndarray]:
 
 
 def test_effects_are_those_of_the_normal_distribution_of_everything(problem: dict[str, np.ndarray]) -> None:
-    found = mixed(**problem, typical=0.1)
+    found = mixed(Levels.of(**problem, typical=0.1))
     shared = np.column_stack([np.ones(9), problem["site"]])
     for i in range(6):
         effect = shared @ np.diag(found.spread**2) @ shared.T + found.sd[i] ** 2 * np.eye(9)
@@ -139,8 +139,8 @@ def test_what_is_not_known_follows_from_the_other_features(problem: dict[str, np
     variance[2, 4] = np.inf
     changed = problem["estimate"].copy()
     changed[2, 4] = 1e6
-    one = mixed(**(problem | {"variance": variance}), typical=0.1)
-    other = mixed(**(problem | {"variance": variance, "estimate": changed}), typical=0.1)
+    one = mixed(Levels.of(**(problem | {"variance": variance}), typical=0.1))
+    other = mixed(Levels.of(**(problem | {"variance": variance, "estimate": changed}), typical=0.1))
     assert (one.effect == other.effect).all()
     assert one.effect[2, 4] != 0
 
@@ -151,7 +151,7 @@ def test_spreads_are_found_where_they_are_known() -> None:
     effect = rng.normal(0, 0.5, (400, 1)) + 0.8 * rng.normal(size=(400, 1)) @ site.T + rng.normal(0, 0.3, (400, 60))
     noise = np.broadcast_to(0.4 * np.ones((60, 1)), (400, 60, 1))
     estimate = effect + (noise @ rng.normal(size=(400, 1, 1)))[..., 0] + rng.normal(0, 0.2, effect.shape)
-    found = mixed(estimate, np.full(effect.shape, 0.04), noise, site, typical=0.1)
+    found = mixed(Levels.of(estimate, np.full(effect.shape, 0.04), noise, site, typical=0.1))
     np.testing.assert_allclose(found.sd.mean(), 0.3, atol=0.02)
     np.testing.assert_allclose(found.spread[1], 0.8, atol=0.08)
 
@@ -163,7 +163,7 @@ def test_patterns_are_found_where_batches_have_them() -> None:
     direction /= np.linalg.norm(direction)
     effect = 3 * rng.normal(size=(60, 1)) * direction + rng.normal(0, 0.3, (60, 30))
     errors = np.full(effect.shape, 0.01), np.zeros((*effect.shape, 0))
-    first = mixed(effect + rng.normal(0, 0.1, effect.shape), *errors, guess[:, None], typical=0.1)
+    first = mixed(Levels.of(effect + rng.normal(0, 0.1, effect.shape), *errors, guess[:, None], typical=0.1))
     patterns = learned_patterns(first, guess[:, None])
     covariance = patterns.of_features[0] @ patterns.of_features[0].swapaxes(0, 1)
     found = np.linalg.eigh(covariance)[1][:, -1]
@@ -178,10 +178,12 @@ def test_a_batch_has_no_say_in_its_own_pattern() -> None:
     changed[2] *= -1
     errors = np.full(estimate.shape, 0.1), np.zeros((5, 12, 0))
     # With one spread for all, a change of sign changes nothing but the batch itself.
-    one, other = (learned_patterns(mixed(values, *errors, site, typical=0.1), site) for values in (estimate, changed))
+    one, other = (
+        learned_patterns(mixed(Levels.of(values, *errors, site, typical=0.1)), site) for values in (estimate, changed)
+    )
     own = [patterns.of_features @ patterns.of_features.swapaxes(1, 2) for patterns in (one, other)]
     np.testing.assert_allclose(own[0], own[1], atol=1e-10)
-    far = learned_patterns(replace_effect(mixed(estimate, *errors, site, typical=0.1), 2), site)
+    far = learned_patterns(replace_effect(mixed(Levels.of(estimate, *errors, site, typical=0.1)), 2), site)
     rebuilt = far.of_features @ far.of_features.swapaxes(1, 2)
     assert np.abs(rebuilt[2] - own[0][2]).max() < 0.02 * np.abs(own[0][2]).max()
     assert np.abs(rebuilt[1] - own[0][1]).max() > 0.2 * np.abs(own[0][1]).max()
