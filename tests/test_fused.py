@@ -1,8 +1,12 @@
 """The compiled density is the model's: in value, gradient, start and parameters, for whatever study it knows."""
 
 import ctypes
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +25,8 @@ from bayescombat.moments import Moments
 from bayescombat.repeated import fixed_effects
 from bayescombat.scores import Sharing, sharing_of
 from tests.studies import assert_same_posterior, small_study, without_cells
+
+ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.filterwarnings("ignore::bayescombat.errors.OverlapWarning")
 
@@ -171,6 +177,27 @@ def test_machine_code_comes_from_disk_for_every_study() -> None:
     source = compilation.sources()
     compilation.density(source)
     assert compilation.density.__wrapped__(source).cache_hits == 1
+
+
+FITTED = """
+import hashlib, warnings
+import bayescombat as bc
+warnings.simplefilter("ignore")
+simulation = bc.datasets.simulate((12, 9, 4, 1), features=12, factors=2, seed=1)
+study = bc.Study.from_dataframe(simulation.table, batch="site", covariates="age", features=simulation.features)
+fit = bc.fit(study, seed=1, chains=1, draws=50, tune=50, shared_factors=2, progress_bar=False)
+print(hashlib.sha256(b"".join(fit.parameters[name].values.tobytes() for name in fit.parameters)).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_draws_the_same_bits_as_those_after_it(tmp_path: Path) -> None:
+    command, environment = [sys.executable, "-c", FITTED], os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    first, second = (
+        subprocess.run(command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        for _ in range(2)
+    )
+    assert first == second != ""
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from numba import carray, cfunc, njit, types
+from numba import carray, cfunc, types
 
 from bayescombat.fused.density import log_density_and_gradient
-from bayescombat.fused.elementary import doubles
+from bayescombat.fused.kernels import doubles, kernel
 from bayescombat.fused.report import expand
 from bayescombat.fused.rows import finite
 
@@ -27,7 +27,7 @@ def sources() -> int:
     return crc32(b"".join(path.read_bytes() for path in code))
 
 
-@njit(error_model="numpy")
+@kernel()
 def _study(pointer):
     """Return the numbers of a study, of which the first says how many there are."""
     numbers = doubles(pointer)

@@ -7,8 +7,8 @@ and differentiated by hand.
 import math
 
 import numpy as np
-from numba import njit
 
+from bayescombat.fused.kernels import array_at, kernel
 from bayescombat.fused.layout import positioned, unpacked
 from bayescombat.fused.rows import (
     add,
@@ -39,7 +39,7 @@ from bayescombat.fused.sharing import (
 __all__ = ["hyper_parameters", "log_density_and_gradient"]
 
 
-@njit(error_model="numpy")
+@kernel()
 def hyper_parameters(positions, blocks, weights):
     """Return what the effects of batches are drawn from: means, log sds, and what z-scores these have."""
     batches = weights.shape[1]
@@ -63,7 +63,7 @@ def hyper_parameters(positions, blocks, weights):
     return mean, log_sd, score, root
 
 
-@njit(error_model="numpy")
+@kernel()
 def _through_hyper(x, block, weight, mean, score, root, of_mean, of_log_sd, gradient):
     """Set the gradient of what one kind of effects is drawn from; return its log-density up to a constant."""
     batches, own, spread, width = mean.size, block[6], x[0], x[mean.size + 1]
@@ -89,7 +89,7 @@ def _through_hyper(x, block, weight, mean, score, root, of_mean, of_log_sd, grad
     return density - own * spread * free - squares / 2
 
 
-@njit(error_model="numpy")
+@kernel(inline="always")
 def log_density_and_gradient(x, data, gradient):
     """Return the log-density at a position on the unconstrained scale; set its gradient."""
     blocks, of_sd, sds, cells, sxy, mean_x, sxx, _, shared = unpacked(data)
@@ -103,7 +103,7 @@ def log_density_and_gradient(x, data, gradient):
     log_sigma, alpha, common = beside(log_sigma, alpha, parts, share_of_scans)
     of_parts = np.empty_like(parts)
     density = data[9] + normal(log_sigma, sds[0], of_log_sigma) + normal(alpha, sds[1], of_alpha)
-    density += normal(beta.reshape(beta.size), sds[2], of_beta.reshape(beta.size))
+    density += normal(array_at(beta, 0, (beta.size,)), sds[2], array_at(of_beta, 0, (beta.size,)))
     of_slopes, slope, slopes = np.zeros(sxy.shape[1:]), np.empty(sxy.shape[1:]), np.zeros(sxy.shape[1:])
     add_transposed(beta, slopes)
     sigma, variance = squared(log_sigma)
@@ -122,8 +122,8 @@ def log_density_and_gradient(x, data, gradient):
         if sharing:
             taken_out(log_scale, sigma, parts[i], weight_of_squares, away, scale, precision, within)
         else:
-            within[:] = precision
-        squares[:] = cells[5, i]
+            shifted(precision, 0.0, within)
+        shifted(cells[5, i], 0.0, squares)
         residuals(slopes, mean_x[i], sxx[i], sxy[i], away, squares, slope)
         density += marginal(own, precision, variance, math.exp(2 * log_sd[0, i]), away, share, known, excess)
         if sharing:

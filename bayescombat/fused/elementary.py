@@ -4,10 +4,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["doubles", "exp", "log"]
+from bayescombat.fused.kernels import kernel
+
+__all__ = ["exp", "log"]
 
 LOG2_E = 1 / math.log(2)
 # The first has so few bits that a whole number times it is exact.
@@ -35,7 +37,7 @@ def _number(typing: Any, bits: Any) -> Any:
     )
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def exp(x: float) -> float:
     """Return the exponential, to 1e-15 of itself; beyond the range of doubles its nearest value within."""
     x = min(max(x, -LARGEST_EXPONENT), LARGEST_EXPONENT)
@@ -59,7 +61,7 @@ def exp(x: float) -> float:
     return p * _number((_bits(shifted) + 1023) << 52)
 
 
-@njit(error_model="numpy", fastmath={"contract"})
+@kernel(fastmath={"contract"})
 def log(x: float) -> float:
     """Return the logarithm of a positive normal number, to 1e-15."""
     bits = _bits(x)
@@ -80,11 +82,3 @@ def log(x: float) -> float:
     p = p * s + 1 / 3
     p = p * s
     return exponent * LN2_HIGH + (2 * r + (2 * r * p + exponent * LN2_LOW))
-
-
-@intrinsic
-def doubles(typing: Any, pointer: Any) -> Any:
-    """Return a pointer to anything as one to doubles."""
-    return types.CPointer(types.float64)(types.voidptr), lambda context, builder, signature, args: builder.bitcast(
-        args[0], context.get_value_type(types.CPointer(types.float64))
-    )

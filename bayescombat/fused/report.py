@@ -3,10 +3,10 @@
 import math
 
 import numpy as np
-from numba import njit
 
 from bayescombat.fused.density import hyper_parameters
 from bayescombat.fused.elementary import exp
+from bayescombat.fused.kernels import array_at, kernel
 from bayescombat.fused.layout import positioned, unpacked
 from bayescombat.fused.rows import add, shifted, uncentred
 from bayescombat.fused.sharing import SHIFT, SQUARES, beside, shared_parts
@@ -14,7 +14,7 @@ from bayescombat.fused.sharing import SHIFT, SQUARES, beside, shared_parts
 __all__ = ["expand"]
 
 
-@njit(error_model="numpy")
+@kernel(inline="always")
 def expand(x, data, out):
     """Set what a fit reports, in the order of `bayescombat.fused.packing.reported`."""
     blocks, of_sd, _, cells, sxy, mean_x, _, units, shared = unpacked(data)
@@ -23,8 +23,8 @@ def expand(x, data, out):
     mean, log_sd, _, _ = hyper_parameters(hypers, blocks, of_sd)
     parts, _, _, scans, _ = shared_parts(sampled, totals, mean, log_sd, shared)
     log_sigma, alpha, _ = beside(log_sigma, alpha, parts, shared[-2])
-    location, scale = units[:features], units[features : 2 * features]
-    whitener = units[2 * features :].reshape((mean_x.shape[2], directions, directions))
+    location, scale = array_at(units, 0, (features,)), array_at(units, features, (features,))
+    whitener = array_at(units, 2 * features, (mean_x.shape[2], directions, directions))
     prior, z, inverse, log_scale = np.empty(features), np.empty(features), np.empty(features), np.empty(features)
     place = (1 + directions) * features
     for v in range(features):

@@ -6,12 +6,11 @@ Each loop writes few arrays, since the compiler has to prove that none of them o
 import math
 
 import numpy as np
-from numba import njit
 
 from bayescombat.fused.elementary import exp, log
+from bayescombat.fused.kernels import FAST, kernel
 
 __all__ = [
-    "FAST",
     "add",
     "add_transposed",
     "differences",
@@ -29,11 +28,8 @@ __all__ = [
     "uncentred",
 ]
 
-# No flag here lets the compiler assume that numbers are finite.
-FAST = {"reassoc", "nsz", "arcp", "contract"}
 
-
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def _add_product(total, to, sign, coefficient, of, values, row):
     """Add coefficient × values to a row of the total; one coefficient for the whole row, or one for each feature."""
     if coefficient.shape[1] == 1:
@@ -45,7 +41,7 @@ def _add_product(total, to, sign, coefficient, of, values, row):
             total[to, v] += sign * coefficient[of, v] * values[row, v]
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def normal(values, sd, gradient):
     """Return the log-density of Normal(0, sd) up to its constant; set the gradient."""
     square = 0.0
@@ -55,7 +51,7 @@ def normal(values, sd, gradient):
     return -square / (2 * sd * sd)
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def uncentred(partly, weight, mean, log_sd, score, root):
     """Set the z-scores of partly centred values, and the inverse of the standard deviation they are sampled with."""
     for v in range(partly.size):
@@ -64,7 +60,7 @@ def uncentred(partly, weight, mean, log_sd, score, root):
         score[v] = (partly[v] - weight[v] * mean[v]) * root[v]
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def through_centring(above, score, root, weight, log_sd, of_partly, of_mean):
     """Take the gradient of values back to what they are made of.
 
@@ -83,7 +79,7 @@ def through_centring(above, score, root, weight, log_sd, of_partly, of_mean):
     return of_log_sd, density
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def squared(log_sigma):
     """Return sigma and its square."""
     sigma, square = np.empty(log_sigma.size), np.empty(log_sigma.size)
@@ -94,21 +90,21 @@ def squared(log_sigma):
     return sigma, square
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def shifted(values, shift, out):
     """Set the values moved by a shift."""
     for v in range(values.size):
         out[v] = values[v] + shift
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def add(values, to):
     """Add values to others."""
     for v in range(values.size):
         to[v] += values[v]
 
 
-@njit(error_model="numpy")
+@kernel()
 def add_transposed(values, to):
     """Add values to others whose axes are in the other order."""
     for i in range(values.shape[0]):
@@ -116,14 +112,14 @@ def add_transposed(values, to):
             to[k, i] += values[i, k]
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def differences(mean_y, alpha, sigma, gamma_mean, away):
     """Set how far a batch's means are from expected at average covariates."""
     for v in range(mean_y.size):
         away[v] = mean_y[v] - alpha[v] - sigma[v] * gamma_mean
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def residuals(beta, mean_x, sxx, sxy, mean, squares, slope):
     """Take the slopes out of a batch's means and sums of squares; set half the latter's slope, downwards."""
     directions = beta.shape[0]
@@ -150,7 +146,7 @@ def residuals(beta, mean_x, sxx, sxy, mean, squares, slope):
                 mean[v] -= mean_x[k, v] * beta[k, v]
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def precisions(score, expected, sd, seen, log_scale, precision):
     """Set the log scales of a batch's cells, and the precision of a scan; zero where there is none."""
     for v in range(score.size):
@@ -159,7 +155,7 @@ def precisions(score, expected, sd, seen, log_scale, precision):
         precision[v] = seen[v] * exp(-2 * log_scale[v])
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def marginal(own, precision, variance, factor, away, share, known, excess):
     """Integrate a batch's shifts out of the means of its cells; return that part of the log-density.
 
@@ -177,7 +173,7 @@ def marginal(own, precision, variance, factor, away, share, known, excess):
     return density / 2
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def of_cells(n, squares, precision, log_scale, share, excess, above):
     """Set the gradient of the likelihood by the log scales; return the part of sums of squares."""
     density = 0.0
@@ -188,7 +184,7 @@ def of_cells(n, squares, precision, log_scale, share, excess, above):
     return density
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def to_features(of_mean, share, excess, away, known, sigma, gamma_mean, of_log_sigma, of_alpha):
     """Add a batch's gradient to that of the features; return its sums: by log delta, gamma's mean and log sd."""
     of_log_delta, of_gamma_mean, of_gamma_log_sd = 0.0, 0.0, 0.0
@@ -204,7 +200,7 @@ def to_features(of_mean, share, excess, away, known, sigma, gamma_mean, of_log_s
     return of_log_delta, of_gamma_mean, of_gamma_log_sd
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def to_slopes(mean_x, slope, precision, away, known, of_beta):
     """Add a batch's gradient by the slopes, (direction, feature)."""
     for v in range(away.size):
@@ -219,7 +215,7 @@ def to_slopes(mean_x, slope, precision, away, known, of_beta):
                 of_beta[k, v] += precision[v] * slope[k, v] + mean_x[k, v] * away[v]
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def finite(values):
     """Whether all values are finite."""
     # Zero times what is not finite is no number.

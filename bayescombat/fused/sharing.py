@@ -6,10 +6,9 @@ Arrays only. The equations are those of `bayescombat.model.sharing`.
 import math
 
 import numpy as np
-from numba import njit
 
 from bayescombat.fused.elementary import exp
-from bayescombat.fused.rows import FAST
+from bayescombat.fused.kernels import FAST, kernel
 
 __all__ = [
     "SHIFT",
@@ -27,7 +26,7 @@ __all__ = [
 SHIFT, NOISE, SQUARES = 0, 1, 2
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def _add_along(scores, axes, out):
     """Add scores (axis,) times axes (axis, feature)."""
     for k in range(axes.shape[0]):
@@ -36,7 +35,7 @@ def _add_along(scores, axes, out):
             out[v] += factor * axes[k, v]
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def _onto(values, axes, out):
     """Set axes (axis, feature) times values (feature,)."""
     for k in range(axes.shape[0]):
@@ -46,7 +45,7 @@ def _onto(values, axes, out):
         out[k] = total
 
 
-@njit(error_model="numpy")
+@kernel()
 def _from_mean(values):
     """Measure values (batch, axis) from their mean over the batches."""
     batches, axes = values.shape
@@ -58,7 +57,7 @@ def _from_mean(values):
             values[i, k] -= total / batches
 
 
-@njit(error_model="numpy")
+@kernel()
 def shared_parts(sampled, totals, mean, log_sd, shared):
     """Return what the cells of a batch share, (batch, kind, feature), and the scores it is made of.
 
@@ -95,7 +94,7 @@ def shared_parts(sampled, totals, mean, log_sd, shared):
     return parts, score, along, scans, square
 
 
-@njit(error_model="numpy")
+@kernel()
 def beside(log_sigma, alpha, parts, share):
     """Return log sigma and alpha beside what is common to all batches of what is shared, and that, (kind, feature)."""
     if not share.size:
@@ -105,11 +104,14 @@ def beside(log_sigma, alpha, parts, share):
         for v in range(alpha.size):
             common[SHIFT, v] += share[i] * (parts[i, SHIFT, v] + parts[i, NOISE, v])
             common[SQUARES, v] += share[i] * parts[i, SQUARES, v]
-    log_sigma = log_sigma - common[SQUARES]
-    return log_sigma, alpha - np.exp(log_sigma) * common[SHIFT], common
+    own, level = np.empty(alpha.size), np.empty(alpha.size)
+    for v in range(alpha.size):
+        own[v] = log_sigma[v] - common[SQUARES, v]
+        level[v] = alpha[v] - math.exp(own[v]) * common[SHIFT, v]
+    return own, level, common
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def taken_out(log_scale, sigma, part, weight, away, scale, precision, within):
     """Take what is shared out of a batch's means; set its scale, and the precisions of means and sums of squares."""
     for v in range(sigma.size):
@@ -122,7 +124,7 @@ def taken_out(log_scale, sigma, part, weight, away, scale, precision, within):
         away[v] -= sigma[v] * part[SHIFT, v] + scale[v] * part[NOISE, v]
 
 
-@njit(error_model="numpy", fastmath=FAST)
+@kernel(fastmath=FAST)
 def of_shared_cells(n, squares, within, log_scale, share, excess, away, known, shared, of_part, of_log_sigma, above):
     """Set the gradient by the log scales, and by what is shared, through a batch's cells.
 
@@ -146,7 +148,7 @@ def of_shared_cells(n, squares, within, log_scale, share, excess, away, known, s
     return density
 
 
-@njit(error_model="numpy")
+@kernel()
 def through_common(share, common, sigma, of_alpha, of_log_sigma, of_parts):
     """Take the gradient by the features through what all batches have in common of what is shared."""
     for v in range(sigma.size):
@@ -158,7 +160,7 @@ def through_common(share, common, sigma, of_alpha, of_log_sigma, of_parts):
             of_parts[i, SQUARES, v] -= share[i] * of_log_sigma[v]
 
 
-@njit(error_model="numpy")
+@kernel()
 def through_shared(sampled, scored, of_parts, log_sd, shared, of_sampled, of_totals, of_mean, of_log_sd):
     """Take the gradient by what is shared back to what scores are sampled as; return the log-density of these."""
     known, on_mean, of_shifts, of_noise, axes, loadings, squares, square_mean, base, freedom, _, _ = shared
