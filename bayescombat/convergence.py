@@ -10,6 +10,8 @@ import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
 
+from bayescombat.blocks import side_by_side
+
 __all__ = ["Convergence", "convergence"]
 
 # Numbers in one block of parameters. Memory of small arrays is used again, that of large ones fetched anew.
@@ -42,10 +44,15 @@ def convergence(draws: np.ndarray) -> Convergence:
     draws : ndarray, (chain, draw, parameter)
         At least four draws of every chain.
     """
-    step = max(1, BLOCK // draws[..., 0].size)
-    blocks = [draws[..., first : first + step] for first in range(0, draws.shape[-1], step)]
-    found = [_of_block(block) for block in blocks]
-    return Convergence(*(np.concatenate(part) for part in zip(*found, strict=True)))
+    step, count = max(1, BLOCK // draws[..., 0].size), draws.shape[-1]
+    found = Convergence(*np.empty((3, count)))
+
+    def work(block: slice) -> None:
+        for whole, part in zip(found, _of_block(draws[..., block]), strict=True):
+            whole[block] = part
+
+    side_by_side(work, [slice(first, min(first + step, count)) for first in range(0, count, step)])
+    return found
 
 
 def _of_block(draws: np.ndarray) -> Convergence:

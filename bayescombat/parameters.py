@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from bayescombat.additive import Additive
+from bayescombat.blocks import side_by_side
 from bayescombat.columns import names_index
 from bayescombat.empirical import Estimates
 from bayescombat.errors import DataError, listing
@@ -87,23 +88,29 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     moments = estimable(as_moments(data, cross="noise_factor" in draws))
     draws = _ordered(draws, moments)
     factors = factors_of(moments, draws.sizes["factor"]) if "noise_factor" in draws else None
-    stacked: dict[str, np.ndarray] = {}
-    streams = np.random.SeedSequence(seed).spawn(draws.sizes["chain"])
+    chains, size = draws.sizes["chain"], draws.sizes["draw"]
+    streams = np.random.SeedSequence(seed).spawn(chains)
     step = max(1, AT_ONCE // moments.mean_y.size)
-    for chain, stream in enumerate(streams):
-        rng = np.random.default_rng(stream)
-        for first in range(0, draws.sizes["draw"], step):
-            some = slice(first, first + step)
-            raw = _gathered(draws.isel(chain=chain, draw=some), moments)
-            if "gamma" not in raw:
-                raw["gamma"] = _conditional_shifts(raw, moments, factors, rng)
-            found = _constrained(raw, moments)
-            for name in (name for name in DIMS if name in found):
-                if name not in stacked:
-                    stacked[name] = np.empty((draws.sizes["chain"], draws.sizes["draw"], *found[name].shape[1:]))
-                stacked[name][chain, some] = found[name]
-    leading = {"chain": draws["chain"].values, "draw": draws["draw"].values}
-    return labelled(stacked, moments, leading)
+
+    def found(chain: int, some: slice, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        raw = _gathered(draws.isel(chain=chain, draw=some), moments)
+        if "gamma" not in raw:
+            raw["gamma"] = _conditional_shifts(raw, moments, factors, rng)
+        return {name: values for name, values in _constrained(raw, moments).items() if name in DIMS}
+
+    shapes = {name: values.shape[1:] for name, values in found(0, slice(0), np.random.default_rng()).items()}
+    stacked = {name: np.empty((chains, size, *shape)) for name, shape in shapes.items()}
+
+    def work(some_chains: slice) -> None:
+        for chain in range(chains)[some_chains]:
+            rng = np.random.default_rng(streams[chain])
+            for first in range(0, size, step):
+                some = slice(first, first + step)
+                for name, values in found(chain, some, rng).items():
+                    stacked[name][chain, some] = values
+
+    side_by_side(work, [slice(chain, chain + 1) for chain in range(chains)])
+    return labelled(stacked, moments, {"chain": draws["chain"].values, "draw": draws["draw"].values})
 
 
 def _gathered(draws: xr.Dataset, moments: Moments) -> dict[str, np.ndarray]:
