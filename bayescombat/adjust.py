@@ -118,11 +118,12 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
     mean = np.exp(y) if draws.log else y.copy()
     lower, upper, sd = mean.copy(), mean.copy(), np.where(np.isnan(y), np.nan, 0.0)
     exact = not draws.log and draws.repeats is None
-    # A product of coefficients needs several arrays of its size.
-    for block in blocks(y.shape[1], _numbers(draws)):
+    groups = list(rows_by_level(levels))
+
+    def work(block: slice) -> None:
         some = of_features(draws, block)
         intercepts = _intercepts(some)
-        for place, rows in rows_by_level(levels):
+        for place, rows in groups:
             if place == draws.unmoved:
                 continue
             affine, values, offset = _affine(some, place), y[rows, block], x[rows] - some.center
@@ -131,6 +132,9 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
                 found = _summary(affine, values, offset, probability or 0.5, draws.log, mine)
                 lower[rows, block], upper[rows, block], *moments = found
             mean[rows, block], sd[rows, block] = _mean_and_sd(affine, values, offset) if exact else moments
+
+    # A product of coefficients needs several arrays of its size.
+    side_by_side(work, list(blocks(y.shape[1], _numbers(draws))))
     return Adjusted(mean, sd) if probability is None else Adjusted(mean, sd, lower, upper)
 
 
