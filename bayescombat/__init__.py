@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayescombat import datasets
 from bayescombat.design import DesignSpec
+from bayescombat.downstream import pool
 from bayescombat.errors import *  # noqa: F403
 from bayescombat.errors import __all__ as _errors
 from bayescombat.fit import Fit, fit, fit_blocks, load
@@ -30,6 +31,7 @@ __all__ = [
     "identify",
     "load",
     "merge",
+    "pool",
     "write_zarr",
     *_errors,
 ]

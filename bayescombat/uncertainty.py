@@ -102,16 +102,19 @@ def conditional_draws(
     x: np.ndarray,
     levels: np.ndarray,
     rng: np.random.Generator | None,
+    features: slice,
 ) -> np.ndarray:
-    """Return a harmonized table for each of the draws of the numbers `every`, (draw, obs, feature).
+    """Return a harmonized table for each of the draws of the numbers `every`, (draw, obs, feature), of some features.
 
-    The other parameters are those of `with_uncertainty` and `adjusted_draws`.
+    These begin at a multiple of `FEW_FEATURES`. The other parameters are those of `with_uncertainty` and
+    `adjusted_draws`.
     """
-    out = np.empty((len(every), *y.shape))
-    for block in _blocks(y.shape[1], FEW_FEATURES):
+    found = []
+    for start in range(features.start, features.stop, FEW_FEATURES):
+        block = slice(start, min(start + FEW_FEATURES, features.stop))
         some = _drawn(of_features(draws, block), given, block, every)
-        out[..., block] = adjusted_draws(some, y[:, block], x, levels, rng)
-    return out
+        found.append(adjusted_draws(some, y[:, block], x, levels, rng))
+    return np.concatenate(found, axis=-1)
 
 
 def _blocks(features: int, each: int) -> list[slice]:

@@ -192,13 +192,15 @@ class Contents:
                 columns[f"{name}_sd"] = values.std(over, ddof=1).values
         return pd.DataFrame(columns, index=pd.Index(self.layout.levels.labels, name="batch"))
 
-    def effect(self, name: str, at: Any = None, probability: float = 0.9) -> xr.Dataset:
+    def effect(self, name: str, at: Any = None, probability: float = 0.9, *, against: Any = None) -> xr.Dataset:
         r"""Return what one covariate does to every feature: a curve with its band.
 
         .. math:: f_v(a) = (x(a) - \bar x_v)' \beta_v
 
         over the design columns x that read this covariate alone, such as those of its smooth. Their averages are those
-        over the scans that the feature was observed in: over these the effect has average zero.
+        over the scans that the feature was observed in: over these the effect has average zero. Measured `against` a
+        value b it is :math:`f_v(a) - f_v(b)`: what differs between groups, estimated together with the batches, and so
+        with all that is unsure of them.
 
         Parameters
         ----------
@@ -209,11 +211,15 @@ class Contents:
             fit's rows have; of a category its levels.
         probability : float
             Of the band from ``lower`` to ``upper``, at each place by itself.
+        against : optional
+            Value of it, such as the level of the controls, that the others are compared with.
 
         Returns
         -------
         xarray.Dataset
             ``mean, sd, lower, upper`` (at, feature), in feature units, of logarithms if the study takes logarithms.
+            With `against` also ``p``, two-sided, of no difference, and ``p_fdr``, adjusted for the false discovery rate
+            over the features; for NUTS from a normal posterior of this mean and sd.
             For NUTS over all draws. For empirical Bayes given how smooth the curve is found to be, with quantiles of
             Student's t; ``mean`` alone if the fit was saved without its moments. Features that were set aside are not
             there.
@@ -250,7 +256,7 @@ class Contents:
             adopted = json.loads(self.tree.attrs.get("adopted", "[]"))
             moments = fitted_moments(self.moments, self.layout, adopted)
         shown = places(self.layout, name, at, self.tree)
-        return effect_dataset(self.parameters, self.layout, moments, name, shown, probability)
+        return effect_dataset(self.parameters, self.layout, moments, name, shown, probability, against)
 
     def save(self, path: str | os.PathLike[str], data: bool = True, moments: bool = True) -> None:
         """Write the fit to one netCDF file, whole or not at all.

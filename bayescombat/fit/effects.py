@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy import stats
+from scipy.stats import false_discovery_control
 
 from bayescombat.batches import cell_parts
 from bayescombat.design import effect_columns, learned_grid
 from bayescombat.errors import BayesCombatError, DataError
 from bayescombat.fit.layout import Layout, stacked
 from bayescombat.moments import Moments
+from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
 
 __all__ = ["effect_dataset", "fitted_moments", "places"]
@@ -62,8 +64,11 @@ def effect_dataset(
     name: str,
     at: pd.Series,
     probability: float,
+    against: Any = None,
 ) -> xr.Dataset:
-    """Return ``mean, sd, lower, upper`` (at, feature); ``mean`` alone for estimates without moments.
+    """Return ``mean, sd, lower, upper`` (at, feature), and ``p, p_fdr`` against another value.
+
+    Of estimates without moments ``mean`` alone.
 
     Parameters
     ----------
@@ -79,21 +84,31 @@ def effect_dataset(
         Values of it.
     probability : float
         Of the interval from lower to upper.
+    against : optional
+        Value of the covariate that others are compared with; by default their average over the scans.
     """
     if not isinstance(probability, Real) or not 0 < probability < 1:
         raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
     positions, matrix = effect_columns(layout.spec, name, at)
     # Measured from the average over the scans, as alpha is.
-    offset = matrix[:, None, :] - layout.center[:, positions]
+    origin = layout.center[:, positions]
+    if against is not None:
+        origin = effect_columns(layout.spec, name, pd.Series([against]))[1]
+    offset = matrix[:, None, :] - origin
     beta = stacked(parameters, "beta")[..., positions]
     if "draw" in parameters.dims:
-        found = _of_draws(offset, beta, probability)
+        found, freedom = _of_draws(offset, beta, probability), np.inf
     else:
         found = {"mean": (offset * beta[0]).sum(axis=-1)}
         if moments is not None:
-            found |= _bounds(offset, found["mean"], moments, positions, probability)
+            least = fixed_effects(moments)
+            freedom = least.residual_freedom
+            found |= _bounds(offset, found["mean"], moments, least, positions, probability)
     units = f"{'log ' if layout.spec.transform == 'log' else ''}feature units"
     data = {key: (("at", "feature"), values, {"units": units}) for key, values in found.items()}
+    if against is not None and "sd" in found:
+        p = _p_values(found["mean"], found["sd"], freedom)
+        data |= {"p": (("at", "feature"), p), "p_fdr": (("at", "feature"), false_discovery_control(p, axis=1))}
     coords = {"at": ("at", at.to_numpy(), {"long_name": name}), "feature": list(layout.features)}
     attrs: dict[str, str | float] = {"covariate": name}
     return xr.Dataset(data, coords, attrs | ({"probability": probability} if "sd" in found else {}))
@@ -114,15 +129,25 @@ def _of_draws(offset: np.ndarray, beta: np.ndarray, probability: float) -> dict[
 
 
 def _bounds(
-    offset: np.ndarray, mean: np.ndarray, moments: Moments, positions: np.ndarray, probability: float
+    offset: np.ndarray,
+    mean: np.ndarray,
+    moments: Moments,
+    fit: LeastSquares,
+    positions: np.ndarray,
+    probability: float,
 ) -> dict[str, np.ndarray]:
     """Return sd and bounds of estimates."""
-    fit = fixed_effects(moments)
     mine = [k for k, columns in enumerate(moments.spec.penalised) if np.isin(columns, positions).any()]
     squares = fit.mean_squares(mine[0] if mine else None)[:, positions[:, None], positions]
     sd = np.sqrt(np.maximum(((offset[..., None, :] @ squares)[..., 0, :] * offset).sum(axis=-1), 0))
     reach = stats.t.ppf((1 + probability) / 2, fit.residual_freedom) * sd
     return {"sd": sd, "lower": mean - reach, "upper": mean + reach}
+
+
+def _p_values(mean: np.ndarray, sd: np.ndarray, freedom: np.ndarray | float) -> np.ndarray:
+    """Return two-sided p-values of no effect, (at, feature); one where a value is compared with itself."""
+    score = np.divide(np.abs(mean), sd, out=np.zeros_like(mean), where=sd > 0)
+    return np.asarray(2 * stats.t.sf(score, freedom))
 
 
 def fitted_moments(moments: Moments, layout: Layout, adopted: Sequence[Sequence[str]]) -> Moments:

@@ -7,7 +7,7 @@ from numbers import Real
 import numpy as np
 import xarray as xr
 
-from bayescombat.adjust import MOST_DRAWS_FOR_QUANTILES, Draws, adjust, adjusted_draws
+from bayescombat.adjust import MOST_DRAWS_FOR_QUANTILES, Draws, adjust
 from bayescombat.batches import cell_parts, named_cell
 from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side
 from bayescombat.columns import names_index, warn
@@ -23,10 +23,10 @@ from bayescombat.fit.given import UNCERTAINTY, given_of
 from bayescombat.fit.joining import Joining
 from bayescombat.fit.layout import Layout, stacked
 from bayescombat.intercepts import Repeats
-from bayescombat.joint import Joint, jointly_adjusted, jointly_adjusted_draws
+from bayescombat.joint import Joint, jointly_adjusted
 from bayescombat.moments import Moments, Subjects
 from bayescombat.study import ChunkedStudy, Study
-from bayescombat.uncertainty import MOST_DRAWS, conditional_draws, with_uncertainty
+from bayescombat.uncertainty import with_uncertainty
 
 __all__ = [
     "Target",
@@ -34,9 +34,11 @@ __all__ = [
     "coords_of",
     "draws_of",
     "harmonized_dataset",
-    "harmonized_draws",
+    "joint_of",
     "levels_of",
+    "repeats_of",
     "target_cell",
+    "warn_of_unread",
 ]
 
 type Target = str | Sequence[str] | Mapping[str, str]
@@ -78,13 +80,13 @@ def harmonized_dataset(
     y = study.transformed if len(kept) == study.y.shape[1] else np.ascontiguousarray(study.transformed[:, kept])
     if joining is None:
         draws = draws_of(parameters, layout, target, slice(None), joining)
-        draws = replace(draws, repeats=_repeats(parameters, layout, study, learned))
+        draws = replace(draws, repeats=repeats_of(parameters, layout, study, learned))
         adjusted = adjust(draws, y, study.x, levels, probability)
     else:
-        _warn_of_unread(joining, y)
+        warn_of_unread(joining, y)
         every = _spaced(parameters)
         draws = draws_of(parameters, layout, target, every, joining)
-        joint = _joint(joining, draws, parameters, layout, study, every)
+        joint = joint_of(joining, draws, parameters, layout, study, every)
         adjusted = jointly_adjusted(draws, joint, y, study.x, levels, probability or 0.5)
     given = given_of(parameters, layout, seed)
     if given is not None:
@@ -110,57 +112,6 @@ def harmonized_dataset(
     return xr.Dataset(data, coords_of(study, kept), attrs)
 
 
-def harmonized_draws(
-    parameters: xr.Dataset,
-    layout: Layout,
-    study: Study,
-    target: str | None,
-    n: int,
-    seed: int,
-    impute: bool = False,
-    joining: Joining | None = None,
-    learned: Moments | None = None,
-) -> xr.DataArray:
-    """Return one harmonized table (draw, obs, feature) for each of n evenly spaced draws.
-
-    Missing cells of modelled features are drawn from their posterior predictive if asked for.
-    """
-    sampled = "draw" in parameters.dims
-    total = parameters.sizes["chain"] * parameters.sizes["draw"] if sampled else MOST_DRAWS
-    if not 1 <= n <= total:
-        raise BayesCombatError(f"Expected n between 1 and the fit's {total} draws, found {n!r}.")
-    kept = layout.modelled
-    every = np.linspace(0, total - 1, n).round().astype(int)
-    levels = levels_of(layout, study)
-    draws = draws_of(parameters, layout, target, every if sampled else slice(None), joining)
-    values = np.repeat(study.y[None], n, axis=0)
-    y = np.ascontiguousarray(study.transformed[:, kept])
-    rng = np.random.default_rng(seed) if impute else None
-    given = None if sampled else given_of(parameters, layout, seed)
-    if given is not None:
-        found = conditional_draws(draws, given, every, y, study.x, levels, rng)
-    elif joining is None:
-        draws = replace(draws, repeats=_repeats(parameters, layout, study, learned, every, seed))
-        found = adjusted_draws(draws, y, study.x, levels, rng)
-    else:
-        _warn_of_unread(joining, y)
-        joint = _joint(joining, draws, parameters, layout, study, every)
-        found = jointly_adjusted_draws(draws, joint, y, study.x, levels, rng)
-    if draws.unmoved is not None:
-        still = (levels == draws.unmoved).all(axis=1)
-        # What keeps its value keeps it to the last bit, logarithm or not.
-        found[:, still] = np.where(np.isnan(y[still]), found[:, still], study.y[:, kept][still])
-    values[:, :, kept] = found
-    coords = coords_of(study, kept) | {"draw": every}
-    attrs = {
-        "units": "feature units",
-        "long_name": "harmonized value",
-        "target": target or layout.reference or "pooled",
-    }
-    attrs |= {} if sampled else {"uncertainty": UNCERTAINTY}
-    return xr.DataArray(values, coords, ("draw", "obs", "feature"), "harmonized", attrs)
-
-
 def check_probability(probability: float | None) -> None:
     """Raise a BayesCombatError if an interval of this probability cannot be made."""
     if probability is not None and (not isinstance(probability, Real) or not 0 < probability < 1):
@@ -173,7 +124,8 @@ def _spaced(parameters: xr.Dataset) -> np.ndarray:
     return np.arange(0, total, -(-total // MOST_DRAWS_FOR_QUANTILES))
 
 
-def _warn_of_unread(joining: Joining, y: np.ndarray) -> None:
+def warn_of_unread(joining: Joining, y: np.ndarray) -> None:
+    """Warn of scans of which too few features were observed to tell what their hidden factors are."""
     if joining.hidden is not None and joining.hidden.unread(y).any():
         warn(
             f"Too few features observed in {int(joining.hidden.unread(y).sum())} scans to tell what their hidden "
@@ -224,7 +176,7 @@ def draws_of(
     return Draws(alpha, beta, gamma, delta, sigma, common, kept, standing, at, unmoved, log)
 
 
-def _joint(
+def joint_of(
     joining: Joining, draws: Draws, parameters: xr.Dataset, layout: Layout, study: Study, every: np.ndarray
 ) -> Joint:
     """Return what is done to the residuals of the study's scans."""
@@ -238,7 +190,7 @@ def _average(parameters: xr.Dataset, layout: Layout, joining: Joining) -> Draws:
     return draws_of(parameters.mean(leading), layout, None, slice(None), joining)
 
 
-def _repeats(
+def repeats_of(
     parameters: xr.Dataset,
     layout: Layout,
     study: Study,
