@@ -25,6 +25,7 @@ NAMES = (
     "replicates",
     "unseen",
     "newcomers",
+    "downstream",
     "shrunken",
     "curves",
     "gam",
