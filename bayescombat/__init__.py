@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from bayescombat import datasets
+from bayescombat.criticism import LeftOut, loo, predictive_check
 from bayescombat.design import DesignSpec
 from bayescombat.downstream import pool
 from bayescombat.errors import *  # noqa: F403
@@ -21,6 +22,7 @@ __all__ = [
     "ChunkedStudy",
     "DesignSpec",
     "Fit",
+    "LeftOut",
     "Moments",
     "Priors",
     "Study",
@@ -30,8 +32,10 @@ __all__ = [
     "fit_blocks",
     "identify",
     "load",
+    "loo",
     "merge",
     "pool",
+    "predictive_check",
     "write_zarr",
     *_errors,
 ]

@@ -125,10 +125,11 @@ class Contents:
     @property
     def _given_seed(self) -> int | None:
         """Seed of what is drawn given estimates; None where there is no such thing, or it was not asked for."""
-        return self._settings["seed"] if self._settings.get("uncertainty") else None
+        return self.settings["seed"] if self.settings.get("uncertainty") else None
 
     @property
-    def _settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
+        """What the method was told, by the names of the arguments of `bayescombat.fit`."""
         settings: dict[str, Any] = json.loads(self.tree.attrs["settings"])
         return settings
 
@@ -145,7 +146,7 @@ class Contents:
         levels, patterns = Levels(fitted), self.patterns
         owner = self.tree["factors"]["batch_variable"].values if patterns.shape[1] else np.zeros(0)
         of_variables = {name: patterns[:, owner == name] for name in levels.active}
-        return Extension(self.parameters, self.layout, levels, self._settings, self.loadings, of_variables)
+        return Extension(self.parameters, self.layout, levels, self.settings, self.loadings, of_variables)
 
     @property
     def _joining(self) -> Joining | None:
@@ -153,7 +154,7 @@ class Contents:
         share = self.asked.share
         if self.hidden is None and not share:
             return None
-        seed = self._settings["seed"] if self.method == "nuts" else None
+        seed = self.settings["seed"] if self.method == "nuts" else None
         if not share:
             return Joining(self.hidden, seed=seed)
         adopted = tuple(self.layout.levels.label(*pair) for pair in self._adopted)

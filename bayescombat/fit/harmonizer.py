@@ -222,7 +222,7 @@ class Harmonizer(Contents):
                 "Use bayescombat.fit(study), or method='eb' with uncertainty=True."
             )
         cell, extension = target_cell(target, self.layout), self._extension(study, unseen)
-        seed = self._settings["seed"]
+        seed = self.settings["seed"]
         return in_blocks(extension.parameters, extension.layout, study, cell, n, seed, impute, *self._beside, wanted)
 
     def _extension(self, study: Study, unseen: Unseen) -> Extension:
