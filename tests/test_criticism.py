@@ -111,17 +111,20 @@ def test_sums_are_the_same_by_value_scan_and_feature() -> None:
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter")
 def test_arviz_finds_the_same(fit: bc.Fit) -> None:
     found = bc.loo(fit, progress_bar=False).elpd("value")
-    parameters, study = fit.parameters.isel(draw=slice(None, None, 4)), fit.study
+    every = np.linspace(0, 3999, 1000).round().astype(int)
+    flat = fit.parameters.stack(sample=("chain", "draw")).isel(sample=every).drop_vars(["sample", "chain", "draw"])
+    parameters, study = flat.rename(sample="draw").expand_dims(chain=1), fit.study
     at = xr.DataArray(study.codes, dims="obs")
     offset = xr.DataArray(study.x - fit.layout.center, dims=("obs", "covariate"))
-    mean = parameters["alpha"] + parameters["gamma"][:, :, at] + (parameters["beta"] * offset).sum("covariate")
-    sd = parameters["sigma"] * parameters["delta"][:, :, at]
+    mean = parameters["alpha"] + parameters["gamma"].isel(batch=at) + (parameters["beta"] * offset).sum("covariate")
+    sd = parameters["sigma"] * parameters["delta"].isel(batch=at)
     mean, sd = (part.transpose("chain", "draw", "obs", "feature") for part in (mean, sd))
     log_likelihood = xr.Dataset({"y": (mean.dims, stats.norm(mean, sd).logpdf(study.y))})
     tree = xr.DataTree.from_dict({"posterior": parameters, "log_likelihood": log_likelihood})
     expected = az.loo(tree, reff=1.0)
-    assert abs(found.elpd - expected.elpd) < 0.5
-    assert abs(found.p - expected.p) < 0.5
+    # The two take tails of slightly different length.
+    assert abs(found.elpd - expected.elpd) < 0.2
+    assert abs(found.p - expected.p) < 0.2
 
 
 def test_the_better_model_is_found() -> None:
@@ -165,7 +168,7 @@ def test_heavy_tails_show_in_the_extremes() -> None:
     found = bc.predictive_check(fitted(bc.Study.from_arrays(y, batch=batch), chains=2), progress_bar=False)
     beyond = found["observed"].sel(statistic="highest") > found["upper"].sel(statistic="highest")
     assert int(beyond[:, 4:].sum()) >= 5 and int(beyond[:, :4].sum()) <= 2
-    assert float(abs(found["p"].sel(statistic="mean") - 0.5).max()) < 0.25
+    assert float(abs(found["p"].sel(statistic="sd")[:, :4] - 0.5).max()) < 0.25
 
 
 def test_checks_are_the_same_every_time(fit: bc.Fit) -> None:
