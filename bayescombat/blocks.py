@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["FEW_ROWS", "column_blocks", "in_one_thread", "side_by_side", "with_each"]
+__all__ = ["FEW_ROWS", "column_blocks", "in_one_thread", "side_by_side", "slices", "with_each"]
 
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
@@ -21,6 +21,18 @@ FEW_ROWS = 8
 SOME_ROWS = 32
 
 
+def slices(count: int, each: int) -> list[slice]:
+    """Return slices over so many things, of `each` and a rest; `each` is at least one.
+
+    Examples
+    --------
+    >>> slices(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    each = max(1, each)
+    return [slice(start, min(start + each, count)) for start in range(0, count, each)]
+
+
 def column_blocks(columns: int, rows: int) -> list[slice]:
     """Return slices over the columns, such that so many rows of one fit into a cache.
 
@@ -29,8 +41,7 @@ def column_blocks(columns: int, rows: int) -> list[slice]:
     >>> column_blocks(1025, 64)
     [slice(0, 512, None), slice(512, 1024, None), slice(1024, 1025, None)]
     """
-    width = max(NARROWEST, BLOCK // max(rows, 1))
-    return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
+    return slices(columns, max(NARROWEST, BLOCK // max(rows, 1)))
 
 
 @contextmanager

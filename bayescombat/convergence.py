@@ -10,6 +10,8 @@ import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
 
+from bayescombat.blocks import slices
+
 __all__ = ["Convergence", "convergence"]
 
 # Numbers in one block of parameters. Memory of small arrays is used again, that of large ones fetched anew.
@@ -42,9 +44,7 @@ def convergence(draws: np.ndarray) -> Convergence:
     draws : ndarray, (chain, draw, parameter)
         At least four draws of every chain.
     """
-    step = max(1, BLOCK // draws[..., 0].size)
-    blocks = [draws[..., first : first + step] for first in range(0, draws.shape[-1], step)]
-    found = [_of_block(block) for block in blocks]
+    found = [_of_block(draws[..., block]) for block in slices(draws.shape[-1], BLOCK // draws[..., 0].size)]
     return Convergence(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from bayescombat.additive import Additive
+from bayescombat.blocks import slices
 from bayescombat.columns import names_index
 from bayescombat.empirical import Estimates
 from bayescombat.errors import DataError, listing
@@ -89,11 +90,9 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     factors = factors_of(moments, draws.sizes["factor"]) if "noise_factor" in draws else None
     stacked: dict[str, np.ndarray] = {}
     streams = np.random.SeedSequence(seed).spawn(draws.sizes["chain"])
-    step = max(1, AT_ONCE // moments.mean_y.size)
     for chain, stream in enumerate(streams):
         rng = np.random.default_rng(stream)
-        for first in range(0, draws.sizes["draw"], step):
-            some = slice(first, first + step)
+        for some in slices(draws.sizes["draw"], AT_ONCE // moments.mean_y.size):
             raw = _gathered(draws.isel(chain=chain, draw=some), moments)
             if "gamma" not in raw:
                 raw["gamma"] = _conditional_shifts(raw, moments, factors, rng)

@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from bayescombat.blocks import slices
 from bayescombat.columns import Said, names_index, warn
 from bayescombat.errors import BayesCombatError, ConvergenceWarning, listing
 from bayescombat.fit.block import Block, Found, Plan, blocks_of, fitted_block
@@ -194,11 +195,9 @@ def _looked_at(study: Study | ChunkedStudy) -> tuple[np.ndarray, Aside, str]:
         digest.update(f"{text}\0".encode())
     for array in (study.x, study.codes):
         digest.update(np.ascontiguousarray(array))
-    count = len(study.features)
-    pieces = [slice(start, min(start + AT_A_LOOK, count)) for start in range(0, count, AT_A_LOOK)]
-    kept = np.zeros(count, dtype=bool)
+    kept = np.zeros(len(study.features), dtype=bool)
     aside: Aside = {}
-    for piece in study.chunks if isinstance(study, ChunkedStudy) else pieces:
+    for piece in study.chunks if isinstance(study, ChunkedStudy) else slices(len(kept), AT_A_LOOK):
         some = _some(study, piece)
         digest.update(np.ascontiguousarray(some.y.T))
         modelled, others = told_apart(Moments.from_study(some))
