@@ -105,8 +105,7 @@ def empirical_bayes(
         mean_only = True
     alpha, sigma, hats = unshrunken(moments, fit, sva)
     unshrunken_gamma = sigma * hats.gamma if compat == "longcombat" else None
-    at = None if moments.reference is None else moments.levels.positions([moments.reference])[0]
-    found = estimates_of(alpha, fit.beta, sigma, hats, shrinkage, mean_only, sva, at, uncertainty)
+    found = estimates_of(alpha, fit.beta, sigma, hats, shrinkage, mean_only, sva, moments.reference_levels, uncertainty)
     return replace(found, subject_sd=fit.subject_sd, gamma_unshrunken=unshrunken_gamma, smooth_sd=fit.smooth_sd)
 
 
@@ -160,7 +159,7 @@ def independent_empirical_bayes(
         beta[block], hats.gamma[:, block], hats.delta2[:, block] = fit.beta, found.gamma, found.delta2
 
     with_each(work, features)
-    at = None if moments.reference is None else moments.levels.positions([moments.reference])[0]
+    at = moments.reference_levels
     mean_only = mean_only or (sva and bool((moments.scans < 2).any()))
     return estimates_of(alpha, beta, sigma, hats, shrinkage, mean_only, sva, at, uncertainty)
 
@@ -182,11 +181,11 @@ def unshrunken(
         at = moments.batches.index(moments.reference)
         alpha, variance = fit.cell_mean[at], _of_reference(fit, at) if repeated else fit.ssr[at] / (n[at] - lost)
     gamma, delta2 = gamma + (origin - alpha), _scales(fit, variance)
-    if moments.reference is not None and additive.crossed:
-        levels = moments.levels
-        at, owner = levels.positions([moments.reference])[0], np.repeat(np.arange(len(levels.sizes)), levels.sizes)
-        alpha, gamma = origin + gamma[at].sum(axis=0), gamma - gamma[at[owner]]
-        own = np.where(np.isnan(delta2[at]), 1.0, delta2[at])
+    still = moments.reference_levels
+    if still is not None and additive.crossed:
+        owner = moments.levels.owner
+        alpha, gamma = origin + gamma[still].sum(axis=0), gamma - gamma[still[owner]]
+        own = np.where(np.isnan(delta2[still]), 1.0, delta2[still])
         variance, delta2 = variance * own.prod(axis=0), delta2 / own[owner]
     sigma = np.sqrt(variance)
     size, freedom = (additive.indicator.T @ part for part in (fit.precision, fit.freedom))

@@ -221,8 +221,8 @@ def _scarce(moments: Moments) -> np.ndarray:
     # Leverages add up to a whole number but for rounding.
     needed = np.rint(groups) + len(moments.spec.unpenalised)
     scarce = (n.sum(axis=0) <= needed) | ((n > 0).sum(axis=0) < 2)
-    if moments.reference is not None:
-        at = moments.levels.positions([moments.reference])[0]
+    at = moments.reference_levels
+    if at is not None:
         scarce = scarce | (additive.freedom()[at] < LEAST_FREEDOM).any(axis=0)
     return np.broadcast_to(scarce, len(moments.features))
 

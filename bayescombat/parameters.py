@@ -224,8 +224,7 @@ def _of_nested_subjects(
 
 def _constrained(raw: Mapping[str, np.ndarray], moments: Moments) -> dict[str, np.ndarray]:
     """Return the same means and scales of all cells, told apart by the constraint."""
-    levels = moments.levels
-    owner = np.repeat(np.arange(len(levels.sizes)), levels.sizes)
+    owner = moments.levels.owner
     shift, scale = _origin(raw["gamma"], raw["delta"], moments, owner)
     return dict(raw) | {
         "alpha": raw["alpha"] + shift.sum(axis=1),
@@ -240,8 +239,8 @@ def _constrained(raw: Mapping[str, np.ndarray], moments: Moments) -> dict[str, n
 
 def _origin(gamma: np.ndarray, delta: np.ndarray, moments: Moments, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what becomes zero and one of every variable's shifts and scales, (draw, variable, feature)."""
-    if moments.reference is not None:
-        at = moments.levels.positions([moments.reference])[0]
+    at = moments.reference_levels
+    if at is not None:
         return gamma[:, at], delta[:, at]
     additive = Additive(moments.positions, moments.n)
     weight = additive.size / additive.weight.sum(axis=0)
@@ -260,14 +259,14 @@ def _constrained_population(
 ) -> dict[str, np.ndarray]:
     """Return the hyper-parameters measured from what the constraint makes zero and one, for a feature as expected."""
     gamma_mean, log_delta_mean = raw["gamma_mean"], raw["log_delta_mean"]
-    if moments.reference is None:
+    at = moments.reference_levels
+    if at is None:
         size = Additive(moments.positions, moments.n).size.sum(axis=1)
         weights, starts = size / moments.n.sum(), np.flatnonzero(np.diff(owner, prepend=-1))
         shift = np.add.reduceat(gamma_mean * weights, starts, axis=1)
         squares = np.exp(2 * (log_delta_mean + raw["log_delta_sd"] ** 2)) * weights
         log_scale = np.log(np.add.reduceat(squares, starts, axis=1)) / 2
     else:
-        at = moments.levels.positions([moments.reference])[0]
         shift, log_scale = gamma_mean[:, at], log_delta_mean[:, at]
     unit = np.exp(log_scale.sum(axis=1))[:, None]
     return {

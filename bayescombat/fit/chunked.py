@@ -93,7 +93,7 @@ def chunked_tree(
         )
     warn_of_little_data(moments, None, whole_run=sva and not mean_only)
     settings = {"shrinkage": shrinkage, "mean_only": mean_only, "compat": compat, "shared_factors": 0}
-    at = None if study.reference is None else study.levels.positions([study.reference])[0]
+    at = moments.reference_levels
     alone: Shrinkage = "none" if len(moments.features) == 1 else shrinkage
     fixed = (joined.alpha, joined.beta, joined.sigma, joined.hats)
     estimates = estimates_of(*fixed, alone, mean_only or (sva and bool((study.scans < 2).any())), sva, at)
