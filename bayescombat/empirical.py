@@ -25,6 +25,7 @@ __all__ = [
     "empirical_bayes",
     "estimates_of",
     "independent_empirical_bayes",
+    "means_alone",
     "unshrunken",
 ]
 
@@ -99,14 +100,18 @@ def empirical_bayes(
     intercepts took their part: shifts are shrunken too little and scales come out too small.
     """
     fit, sva = fixed_effects(moments) if fit is None else fit, compat == "sva"
+    mean_only = means_alone(mean_only, sva, moments.scans)
     if compat == "longcombat":
         fit = replace(fit, precision=moments.n, freedom=np.maximum(moments.n - 1, 0))
-    if sva and (moments.scans < 2).any():
-        mean_only = True
     alpha, sigma, hats = unshrunken(moments, fit, sva)
     unshrunken_gamma = sigma * hats.gamma if compat == "longcombat" else None
     found = estimates_of(alpha, fit.beta, sigma, hats, shrinkage, mean_only, sva, moments.reference_levels, uncertainty)
     return replace(found, subject_sd=fit.subject_sd, gamma_unshrunken=unshrunken_gamma, smooth_sd=fit.smooth_sd)
+
+
+def means_alone(asked: bool, sva: bool, scans: np.ndarray) -> bool:
+    """Tell whether no scale is adjusted, given the scans (batch,): if that is asked, and in sva if a batch has one."""
+    return asked or (sva and bool((scans < 2).any()))
 
 
 def estimates_of(
@@ -160,7 +165,7 @@ def independent_empirical_bayes(
 
     with_each(work, features)
     at = moments.reference_levels
-    mean_only = mean_only or (sva and bool((moments.scans < 2).any()))
+    mean_only = means_alone(mean_only, sva, moments.scans)
     return estimates_of(alpha, beta, sigma, hats, shrinkage, mean_only, sva, at, uncertainty)
 
 

@@ -15,7 +15,7 @@ import xarray as xr
 from bayescombat.adjust import Draws, adjust, of_features
 from bayescombat.blocks import in_one_thread
 from bayescombat.design import DesignSpec
-from bayescombat.empirical import Compat, estimates_of, unshrunken
+from bayescombat.empirical import Compat, estimates_of, means_alone, unshrunken
 from bayescombat.errors import BayesCombatError, DataError, check_choice
 from bayescombat.estimation import check_compat, tree_of_estimates, warn_of_little_data
 from bayescombat.fit.harmonization import coords_of, draws_of, levels_of
@@ -96,7 +96,7 @@ def chunked_tree(
     at = moments.reference_levels
     alone: Shrinkage = "none" if len(moments.features) == 1 else shrinkage
     fixed = (joined.alpha, joined.beta, joined.sigma, joined.hats)
-    estimates = estimates_of(*fixed, alone, mean_only or (sva and bool((study.scans < 2).any())), sva, at)
+    estimates = estimates_of(*fixed, alone, means_alone(mean_only, sva, study.scans), sva, at)
     tree = tree_of_estimates(estimates, moments, settings)
     counts = np.bincount(moments.positions.ravel(), np.repeat(study.scans, moments.positions.shape[1]))
     layout = Layout(study.spec, study.levels, study.reference, moments.features, joined.center, counts.astype(np.int64))
