@@ -21,7 +21,7 @@ from bayescombat.estimation import check_compat, tree_of_estimates, warn_of_litt
 from bayescombat.fit.harmonization import coords_of, draws_of, levels_of
 from bayescombat.fit.joining import Asked
 from bayescombat.fit.layout import Layout
-from bayescombat.identification import Aside, check_observed, told_apart, warn_of_set_aside
+from bayescombat.identification import Aside, check_observed, joined_aside, told_apart, warn_of_set_aside
 from bayescombat.moments import Moments
 from bayescombat.regression import least_squares
 from bayescombat.shrinkage import Hats, Shrinkage
@@ -78,11 +78,7 @@ def chunked_tree(
     with progress(progress_bar):
         pieces = list(dask.compute(*tasks))
     kept = np.concatenate([piece.kept for piece in pieces])
-    aside: Aside = {}
-    for piece in pieces:
-        for reason, names in piece.aside.items():
-            aside.setdefault(reason, []).extend(names)
-    warn_of_set_aside(aside, study.features)
+    warn_of_set_aside(joined_aside(piece.aside for piece in pieces), study.features)
     joined = _joined(pieces)
     moments = _outline(study, kept, joined.n)
     check_observed(moments)
