@@ -165,6 +165,21 @@ class DesignSpec:
         array([[40.,  1.],
                [50.,  1.]])
         """
+        return cls.learn_with_matrix(table, batch, formula, features, transform, subject, smooth, remove)[0]
+
+    @classmethod
+    def learn_with_matrix(
+        cls,
+        table: pd.DataFrame,
+        batch: str | Sequence[str],
+        formula: str | Sequence[object] | None,
+        features: Sequence[str],
+        transform: str | None,
+        subject: str | None,
+        smooth: Mapping[str, int] | None,
+        remove: str | Sequence[object] | None,
+    ) -> tuple[Self, np.ndarray]:
+        """Return what `learn` returns, and the design columns of the table (obs, covariate) as `matrix` gives them."""
         check_choice("transform", transform, TRANSFORMS)
         text, removal = formula_text(formula), formula_text(remove)
         parsed = parse(text, removal)
@@ -185,7 +200,7 @@ class DesignSpec:
         spec = cls(variables, chosen, *learned)
         matrix = _beside(matrix, smooths, values)
         check_replay(spec.matrix, table, matrix, covariates)
-        return spec
+        return spec, matrix
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
         """Return the design columns of any rows.
