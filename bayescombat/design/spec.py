@@ -199,7 +199,7 @@ class DesignSpec:
         learned = (text, covariates, columns, write_state(state), transform, subject, smooths, removal, removed)
         spec = cls(variables, chosen, *learned)
         matrix = _beside(matrix, smooths, values)
-        check_replay(spec.matrix, table, matrix, covariates)
+        check_replay(spec._evaluated, table, matrix, covariates)
         return spec, matrix
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
@@ -223,8 +223,11 @@ class DesignSpec:
         UnseenLevelError
             If a categorical column has a level that was not there when the design was learned.
         """
+        return self._evaluated(_sources(table, self.sources))
+
+    def _evaluated(self, table: pd.DataFrame) -> np.ndarray:
+        """Return the design columns of rows of the sources alone."""
         parsed = parse(self.formula, self.remove)
-        table = _sources(table, self.sources)
         values = {column.name: column.values(table[column.name]) for column in self.columns}
         matrix, names, _, state = evaluate(values, parsed, read_state(self.state), table.index)
         expected = self.covariates[: len(self.covariates) - sum(len(smooth.names) for smooth in self.smooths)]
