@@ -156,13 +156,16 @@ def _fixed_point(level: _Level, mean: float, variance: float, sva: bool) -> _Shr
     m, v = level.scales()
     within, scans = np.where(level.told, level.freedom * level.delta2, 0.0), level.freedom + 1
     gamma, delta2 = gamma_hat, np.where(level.told, level.delta2, m)
+    # What stays the same in every pass.
+    information, weight = variance * n, v * scans / 2 + v + m**2
+    data, prior = information * gamma_hat, m * (v + m**2)
     iteration = 0
     while iteration < MOST_ITERATIONS:
         iteration += 1
-        new_gamma = (variance * n * gamma_hat + delta2 * mean) / (variance * n + delta2)
+        new_gamma = (data + delta2 * mean) / (information + delta2)
         squares = within + n * (gamma_hat - new_gamma) ** 2
         # The inverse-gamma update with both sides multiplied by v, so that v = 0 is a point prior at m.
-        new_delta2 = (v * squares / 2 + m * (v + m**2)) / (v * scans / 2 + v + m**2)
+        new_delta2 = (v * squares / 2 + prior) / weight
         if sva:
             # The signed denominator is sva's: features with negative gamma never hold the loop open.
             with np.errstate(divide="ignore", invalid="ignore"):
