@@ -13,12 +13,12 @@ __all__ = ["FEW_ROWS", "column_blocks", "in_one_thread", "side_by_side", "slices
 
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
-# Numbers of one array of a block: 256 KiB of float64, of which a handful fit into a core's second cache.
-BLOCK = 2**15
+# Numbers of one array of a block: 512 KiB of float64, of which a couple fit into a core's second cache.
+BLOCK = 2**16
 NARROWEST = 64
 # Long pieces of few rows are quicker to read and write than short ones of many.
 FEW_ROWS = 8
-SOME_ROWS = 32
+SOME_ROWS = 64
 
 
 def slices(count: int, each: int) -> list[slice]:
@@ -38,8 +38,8 @@ def column_blocks(columns: int, rows: int) -> list[slice]:
 
     Examples
     --------
-    >>> column_blocks(1025, 64)
-    [slice(0, 512, None), slice(512, 1024, None), slice(1024, 1025, None)]
+    >>> column_blocks(2049, 64)
+    [slice(0, 1024, None), slice(1024, 2048, None), slice(2048, 2049, None)]
     """
     return slices(columns, max(NARROWEST, BLOCK // max(rows, 1)))
 
