@@ -152,9 +152,9 @@ class DesignSpec:
         BayesCombatError
             If `transform` is unknown.
         DataError
-            If a column is missing or has two roles, if a formula cannot be evaluated, gives values that
-            are not finite, or gives rows that depend on which other rows are there; if the formulas share a term; or
-            if a smooth column holds labels or one value, stands in a formula as itself, or has too small a basis.
+            If a column is missing or has two roles, if a formula cannot be evaluated, gives values that are not finite,
+            or rows that depend on which others are there; if the formulas share a term; or if a smooth column holds
+            labels or one value, stands in a formula as itself, or has too small a basis.
 
         Examples
         --------
@@ -181,9 +181,8 @@ class DesignSpec:
     ) -> tuple[Self, np.ndarray]:
         """Return what `learn` returns, and the design columns of the table (obs, covariate) as `matrix` gives them."""
         check_choice("transform", transform, TRANSFORMS)
-        text, removal = formula_text(formula), formula_text(remove)
+        text, removal, sizes = formula_text(formula), formula_text(remove), smooth_sizes(smooth)
         parsed = parse(text, removal)
-        sizes = smooth_sizes(smooth)
         check_apart(parsed, sizes)
         names = dict.fromkeys([*parsed.columns.values(), *sizes])
         variables, chosen = batch_names(batch), feature_names(features)
@@ -233,9 +232,8 @@ class DesignSpec:
         expected = self.covariates[: len(self.covariates) - sum(len(smooth.names) for smooth in self.smooths)]
         if names != expected:
             raise DataError(
-                f"Expected the design columns {listing(expected)}, found {listing(names)}: the "
-                f"formula {self.formula!r} gives other columns for other rows. Compute such columns "
-                "in the table first."
+                f"Expected the design columns {listing(expected)}, found {listing(names)}: the formula "
+                f"{self.formula!r} gives other columns for other rows. Compute such columns in the table first."
             )
         warn_of_extrapolation(state, parsed)
         for smooth in self.smooths:
