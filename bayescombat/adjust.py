@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side
+from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side, slices
 from bayescombat.intercepts import Intercepts, Repeats, predicted_intercepts, scores
 
 __all__ = [
@@ -148,8 +148,7 @@ def _estimated(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray) -
         for place, scans in groups:
             affine = _affine(some, place)
             mean = np.ascontiguousarray(affine.coefficients[0].T)
-            for start in range(0, len(scans), FEW_ROWS):
-                rows = scans[start : start + FEW_ROWS]
+            for rows in (scans[some] for some in slices(len(scans), FEW_ROWS)):
                 values = y[rows, block].astype(float, copy=False)
                 if place != draws.unmoved:
                     values -= affine.middle
@@ -343,8 +342,6 @@ def rows_by_level(levels: np.ndarray) -> Iterator[tuple[tuple[int, ...], np.ndar
         yield tuple(place.tolist()), np.flatnonzero(codes == code)
 
 
-def blocks(total: int, each: int) -> Iterator[slice]:
-    """Yield slices over `total` things of `each` numbers, in blocks of bounded size."""
-    step = max(1, BLOCK // max(each, 1))
-    for start in range(0, total, step):
-        yield slice(start, start + step)
+def blocks(total: int, each: int) -> list[slice]:
+    """Return slices over `total` things of `each` numbers, in blocks of bounded size."""
+    return slices(total, BLOCK // max(each, 1))

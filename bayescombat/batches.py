@@ -149,6 +149,11 @@ class Levels:
         return tuple(len(self.names[name]) for name in self.active)
 
     @property
+    def owner(self) -> np.ndarray:
+        """The number of each level's variable among the active ones, (batch,)."""
+        return np.repeat(np.arange(len(self.sizes)), self.sizes)
+
+    @property
     def suffixes(self) -> tuple[str, ...]:
         """What names in the model end in, for each active variable: nothing for the only one, else its number."""
         several = len(self.active) > 1

@@ -9,16 +9,28 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["FEW_ROWS", "column_blocks", "in_one_thread", "side_by_side", "with_each"]
+__all__ = ["FEW_ROWS", "column_blocks", "in_one_thread", "side_by_side", "slices", "with_each"]
 
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
-# Numbers of one array of a block: 256 KiB of float64, of which a handful fit into a core's second cache.
-BLOCK = 2**15
+# Numbers of one array of a block: 512 KiB of float64, of which a couple fit into a core's second cache.
+BLOCK = 2**16
 NARROWEST = 64
 # Long pieces of few rows are quicker to read and write than short ones of many.
 FEW_ROWS = 8
-SOME_ROWS = 32
+SOME_ROWS = 64
+
+
+def slices(count: int, each: int) -> list[slice]:
+    """Return slices over so many things, of `each` and a rest; `each` is at least one.
+
+    Examples
+    --------
+    >>> slices(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    each = max(1, each)
+    return [slice(start, min(start + each, count)) for start in range(0, count, each)]
 
 
 def column_blocks(columns: int, rows: int) -> list[slice]:
@@ -26,11 +38,10 @@ def column_blocks(columns: int, rows: int) -> list[slice]:
 
     Examples
     --------
-    >>> column_blocks(1025, 64)
-    [slice(0, 512, None), slice(512, 1024, None), slice(1024, 1025, None)]
+    >>> column_blocks(2049, 64)
+    [slice(0, 1024, None), slice(1024, 2048, None), slice(2048, 2049, None)]
     """
-    width = max(NARROWEST, BLOCK // max(rows, 1))
-    return [slice(start, min(start + width, columns)) for start in range(0, columns, width)]
+    return slices(columns, max(NARROWEST, BLOCK // max(rows, 1)))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
 
-from bayescombat.blocks import side_by_side
+from bayescombat.blocks import side_by_side, slices
 
 __all__ = ["Convergence", "convergence"]
 
@@ -44,14 +44,13 @@ def convergence(draws: np.ndarray) -> Convergence:
     draws : ndarray, (chain, draw, parameter)
         At least four draws of every chain.
     """
-    step, count = max(1, BLOCK // draws[..., 0].size), draws.shape[-1]
-    found = Convergence(*np.empty((3, count)))
+    found = Convergence(*np.empty((3, draws.shape[-1])))
 
     def work(block: slice) -> None:
         for whole, part in zip(found, _of_block(draws[..., block]), strict=True):
             whole[block] = part
 
-    side_by_side(work, [slice(first, min(first + step, count)) for first in range(0, count, step)])
+    side_by_side(work, slices(draws.shape[-1], BLOCK // draws[..., 0].size))
     return found
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "empirical_bayes",
     "estimates_of",
     "independent_empirical_bayes",
+    "means_alone",
     "unshrunken",
 ]
 
@@ -99,15 +100,18 @@ def empirical_bayes(
     intercepts took their part: shifts are shrunken too little and scales come out too small.
     """
     fit, sva = fixed_effects(moments) if fit is None else fit, compat == "sva"
+    mean_only = means_alone(mean_only, sva, moments.scans)
     if compat == "longcombat":
         fit = replace(fit, precision=moments.n, freedom=np.maximum(moments.n - 1, 0))
-    if sva and (moments.scans < 2).any():
-        mean_only = True
     alpha, sigma, hats = unshrunken(moments, fit, sva)
     unshrunken_gamma = sigma * hats.gamma if compat == "longcombat" else None
-    at = None if moments.reference is None else moments.levels.positions([moments.reference])[0]
-    found = estimates_of(alpha, fit.beta, sigma, hats, shrinkage, mean_only, sva, at, uncertainty)
+    found = estimates_of(alpha, fit.beta, sigma, hats, shrinkage, mean_only, sva, moments.reference_levels, uncertainty)
     return replace(found, subject_sd=fit.subject_sd, gamma_unshrunken=unshrunken_gamma, smooth_sd=fit.smooth_sd)
+
+
+def means_alone(asked: bool, sva: bool, scans: np.ndarray) -> bool:
+    """Tell whether no scale is adjusted, given the scans (batch,): if that is asked, and in sva if a batch has one."""
+    return asked or (sva and bool((scans < 2).any()))
 
 
 def estimates_of(
@@ -160,8 +164,8 @@ def independent_empirical_bayes(
         beta[block], hats.gamma[:, block], hats.delta2[:, block] = fit.beta, found.gamma, found.delta2
 
     with_each(work, features)
-    at = None if moments.reference is None else moments.levels.positions([moments.reference])[0]
-    mean_only = mean_only or (sva and bool((moments.scans < 2).any()))
+    at = moments.reference_levels
+    mean_only = means_alone(mean_only, sva, moments.scans)
     return estimates_of(alpha, beta, sigma, hats, shrinkage, mean_only, sva, at, uncertainty)
 
 
@@ -182,11 +186,11 @@ def unshrunken(
         at = moments.batches.index(moments.reference)
         alpha, variance = fit.cell_mean[at], _of_reference(fit, at) if repeated else fit.ssr[at] / (n[at] - lost)
     gamma, delta2 = gamma + (origin - alpha), _scales(fit, variance)
-    if moments.reference is not None and additive.crossed:
-        levels = moments.levels
-        at, owner = levels.positions([moments.reference])[0], np.repeat(np.arange(len(levels.sizes)), levels.sizes)
-        alpha, gamma = origin + gamma[at].sum(axis=0), gamma - gamma[at[owner]]
-        own = np.where(np.isnan(delta2[at]), 1.0, delta2[at])
+    still = moments.reference_levels
+    if still is not None and additive.crossed:
+        owner = moments.levels.owner
+        alpha, gamma = origin + gamma[still].sum(axis=0), gamma - gamma[still[owner]]
+        own = np.where(np.isnan(delta2[still]), 1.0, delta2[still])
         variance, delta2 = variance * own.prod(axis=0), delta2 / own[owner]
     sigma = np.sqrt(variance)
     size, freedom = (additive.indicator.T @ part for part in (fit.precision, fit.freedom))

@@ -84,9 +84,8 @@ def by_nuts(
     sampled = sample(model_of(moments, priors, sharing, settings.backend), settings, stop)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
-    levels = moments.levels
-    still = [] if moments.reference is None else levels.positions([moments.reference])[0]
-    reference = [levels.labels[level] for level in still]
+    still = moments.reference_levels
+    reference = [] if still is None else [moments.levels.labels[level] for level in still]
     found = diagnose(posterior, stats, asked=settings.total, reference=reference)
     if not found.converged:
         warn(found.verdict, ConvergenceWarning)

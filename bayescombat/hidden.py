@@ -124,10 +124,10 @@ def without_factors(moments: Moments, asked: Factors, despite_covariates: bool) 
         return moments, None
     if not despite_covariates:
         _check_carried(found, relative, moments)
-    if moments.reference is not None:
+    at = moments.reference_levels
+    if at is not None:
         # Harmonized residuals are in the reference's units.
-        at = moments.levels.positions([moments.reference])[0, 0]
-        found = replace(found, unit=found.unit * relative[at])
+        found = replace(found, unit=found.unit * relative[at[0]])
     return cleaned, found
 
 

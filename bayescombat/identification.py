@@ -1,6 +1,6 @@
 """What can be learned from the moments: the design must be estimable, features must vary."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from bayescombat.regression import least_squares, products_of_covariates
 from bayescombat.repeated import freedom_of
 from bayescombat.shrinkage import LEAST_FREEDOM
 
-__all__ = ["Aside", "check_observed", "estimable", "told_apart", "warn_of_set_aside"]
+__all__ = ["Aside", "check_observed", "estimable", "joined_aside", "told_apart", "warn_of_set_aside"]
 
 type Aside = dict[str, list[str]]
 
@@ -72,6 +72,21 @@ def told_apart(moments: Moments) -> tuple[Moments, Aside]:
     kept = _without(kept, kept.constant, "constant overall or inside a batch of two or more scans", aside)
     kept = _without(kept, _explained(kept), "explained exactly by batch and covariates", aside)
     return _repeated(kept, aside), aside
+
+
+def joined_aside(parts: Iterable[Aside]) -> Aside:
+    """Return by reasons the names of the features that were set aside in several parts of a table.
+
+    Examples
+    --------
+    >>> joined_aside([{"constant": ["left"]}, {}, {"constant": ["right"]}])
+    {'constant': ['left', 'right']}
+    """
+    joined: Aside = {}
+    for part in parts:
+        for reason, names in part.items():
+            joined.setdefault(reason, []).extend(names)
+    return joined
 
 
 def warn_of_set_aside(aside: Aside, features: Sequence[str]) -> None:
@@ -221,8 +236,8 @@ def _scarce(moments: Moments) -> np.ndarray:
     # Leverages add up to a whole number but for rounding.
     needed = np.rint(groups) + len(moments.spec.unpenalised)
     scarce = (n.sum(axis=0) <= needed) | ((n > 0).sum(axis=0) < 2)
-    if moments.reference is not None:
-        at = moments.levels.positions([moments.reference])[0]
+    at = moments.reference_levels
+    if at is not None:
         scarce = scarce | (additive.freedom()[at] < LEAST_FREEDOM).any(axis=0)
     return np.broadcast_to(scarce, len(moments.features))
 

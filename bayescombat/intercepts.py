@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtri
 
+from bayescombat.blocks import slices
 from bayescombat.moments import Subjects
 
 __all__ = ["Intercepts", "Repeats", "nested_information", "predicted_intercepts", "scores"]
@@ -115,9 +116,7 @@ def predicted_intercepts(
     """
     shape = len(alpha), len(repeats.subjects.labels), alpha.shape[1]
     mean, sd = np.empty(shape), np.empty(shape)
-    step = max(1, BLOCK // max(repeats.subjects.mean_y.size, 1))
-    for start in range(0, len(alpha), step):
-        every = slice(start, start + step)
+    for every in slices(len(alpha), BLOCK // max(repeats.subjects.mean_y.size, 1)):
         some = repeats.draws(every)
         mean[every], sd[every] = _mean_and_sd(some, alpha[every], beta[every], sigma[every], center)
     return Intercepts(mean, sd, repeats.member, repeats.noise)

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from bayescombat.additive import Additive
-from bayescombat.blocks import side_by_side
+from bayescombat.blocks import side_by_side, slices
 from bayescombat.columns import names_index
 from bayescombat.empirical import Estimates
 from bayescombat.errors import DataError, listing
@@ -90,7 +90,6 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     factors = factors_of(moments, draws.sizes["factor"]) if "noise_factor" in draws else None
     chains, size = draws.sizes["chain"], draws.sizes["draw"]
     streams = np.random.SeedSequence(seed).spawn(chains)
-    step = max(1, AT_ONCE // moments.mean_y.size)
 
     def found(chain: int, some: slice, rng: np.random.Generator) -> dict[str, np.ndarray]:
         raw = _gathered(draws.isel(chain=chain, draw=some), moments)
@@ -104,12 +103,11 @@ def identify(draws: xr.Dataset, data: Study | Moments, seed: int | None = None) 
     def work(some_chains: slice) -> None:
         for chain in range(chains)[some_chains]:
             rng = np.random.default_rng(streams[chain])
-            for first in range(0, size, step):
-                some = slice(first, first + step)
+            for some in slices(size, AT_ONCE // moments.mean_y.size):
                 for name, values in found(chain, some, rng).items():
                     stacked[name][chain, some] = values
 
-    side_by_side(work, [slice(chain, chain + 1) for chain in range(chains)])
+    side_by_side(work, slices(chains, 1))
     return labelled(stacked, moments, {"chain": draws["chain"].values, "draw": draws["draw"].values})
 
 
@@ -232,8 +230,7 @@ def _of_nested_subjects(
 
 def _constrained(raw: Mapping[str, np.ndarray], moments: Moments) -> dict[str, np.ndarray]:
     """Return the same means and scales of all cells, told apart by the constraint."""
-    levels = moments.levels
-    owner = np.repeat(np.arange(len(levels.sizes)), levels.sizes)
+    owner = moments.levels.owner
     shift, scale = _origin(raw["gamma"], raw["delta"], moments, owner)
     return dict(raw) | {
         "alpha": raw["alpha"] + shift.sum(axis=1),
@@ -248,8 +245,8 @@ def _constrained(raw: Mapping[str, np.ndarray], moments: Moments) -> dict[str, n
 
 def _origin(gamma: np.ndarray, delta: np.ndarray, moments: Moments, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what becomes zero and one of every variable's shifts and scales, (draw, variable, feature)."""
-    if moments.reference is not None:
-        at = moments.levels.positions([moments.reference])[0]
+    at = moments.reference_levels
+    if at is not None:
         return gamma[:, at], delta[:, at]
     additive = Additive(moments.positions, moments.n)
     weight = additive.size / additive.weight.sum(axis=0)
@@ -268,14 +265,14 @@ def _constrained_population(
 ) -> dict[str, np.ndarray]:
     """Return the hyper-parameters measured from what the constraint makes zero and one, for a feature as expected."""
     gamma_mean, log_delta_mean = raw["gamma_mean"], raw["log_delta_mean"]
-    if moments.reference is None:
+    at = moments.reference_levels
+    if at is None:
         size = Additive(moments.positions, moments.n).size.sum(axis=1)
         weights, starts = size / moments.n.sum(), np.flatnonzero(np.diff(owner, prepend=-1))
         shift = np.add.reduceat(gamma_mean * weights, starts, axis=1)
         squares = np.exp(2 * (log_delta_mean + raw["log_delta_sd"] ** 2)) * weights
         log_scale = np.log(np.add.reduceat(squares, starts, axis=1)) / 2
     else:
-        at = moments.levels.positions([moments.reference])[0]
         shift, log_scale = gamma_mean[:, at], log_delta_mean[:, at]
     unit = np.exp(log_scale.sum(axis=1))[:, None]
     return {

@@ -61,9 +61,9 @@ def shared_empirical_bayes(
     gamma, gamma_mean = _from_one_origin(moments, fit, shifts)
     log_delta, log_delta_mean = _from_one_origin(moments, fit, scales)
     delta = np.exp(log_delta)
-    if moments.reference is not None:
-        levels = moments.levels
-        at, owner = levels.positions([moments.reference])[0], np.repeat(np.arange(len(levels.sizes)), levels.sizes)
+    at = moments.reference_levels
+    if at is not None:
+        owner = moments.levels.owner
         unit = delta[at].prod(axis=0)
         alpha, gamma = alpha + sigma * gamma[at].sum(axis=0), gamma - gamma[at[owner]]
         sigma, gamma, delta = sigma * unit, gamma / unit, delta / delta[at[owner]]

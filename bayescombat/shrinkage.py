@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Self
 import numpy as np
 from scipy.special import digamma, logsumexp, polygamma
 
-from bayescombat.blocks import side_by_side
+from bayescombat.blocks import side_by_side, slices
 
 __all__ = [
     "Hats",
@@ -31,6 +31,8 @@ MOST_ITERATIONS = 10_000
 LEAST_FREEDOM = 0.5
 # From so many on the work is divided among threads.
 MANY_FEATURES = 5_000
+# Of so many a pass of the fixed point stays in a core's cache.
+FEATURES_AT_ONCE = 8_192
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +72,8 @@ def shrunken(
             if sva and mean_only and shrinkage == "parametric":
                 # sva's mean-only shrinks as if every batch had one scan.
                 level = replace(level, n=np.minimum(level.n, 1))
-            moments[i] = *level.shifts(), *level.scales()
-            gamma[i], delta2[i], iterations[i] = _shrink(level, shrinkage, sva)
+            moments[i] = prior = _Prior(*level.shifts(), *level.scales())
+            gamma[i], delta2[i], iterations[i] = _shrink(level, prior, shrinkage, sva)
 
     many = n.shape[1] >= MANY_FEATURES
     side_by_side(work, [slice(i, i + 1) for i in range(len(n))] if many else [slice(None)])
@@ -94,6 +96,15 @@ def evidence_of(hats: Hats, mean_only: bool) -> dict[str, np.ndarray]:
         "delta2_mean": scales[:, 0],
         "delta2_variance": scales[:, 1],
     }
+
+
+class _Prior(NamedTuple):
+    """Mean and variance over the features of gamma, and of delta squared."""
+
+    mean: float
+    variance: float
+    m: float
+    v: float
 
 
 class _Shrunken(NamedTuple):
@@ -136,46 +147,47 @@ def _mean_and_variance(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), float(values.var(ddof=1)) if len(values) > 1 else 0.0
 
 
-def _shrink(level: _Level, shrinkage: Shrinkage, sva: bool) -> _Shrunken:
+def _shrink(level: _Level, prior: _Prior, shrinkage: Shrinkage, sva: bool) -> _Shrunken:
     """Return gamma, delta squared and the number of passes for one batch, all (feature,)."""
     if shrinkage == "none":
         return _Shrunken(np.where(level.seen, level.gamma, 0.0), level.delta2, 0)
     if shrinkage == "nonparametric":
         gamma, delta2 = _nonparametric(level)
         return _Shrunken(gamma, delta2 if level.told.any() else np.ones_like(delta2), 0)
-    mean, variance = level.shifts()
     if not level.told.any():
-        gamma = (variance * level.n * level.gamma + mean) / (variance * level.n + 1)
+        gamma = (prior.variance * level.n * level.gamma + prior.mean) / (prior.variance * level.n + 1)
         return _Shrunken(gamma, level.delta2, 0)
-    return _fixed_point(level, mean, variance, sva)
+    return _fixed_point(level, prior, sva)
 
 
-def _fixed_point(level: _Level, mean: float, variance: float, sva: bool) -> _Shrunken:
+def _fixed_point(level: _Level, prior: _Prior, sva: bool) -> _Shrunken:
     """Alternate the conditional means of gamma and delta squared until they stand still."""
+    mean, variance, m, v = prior
     n, gamma_hat = level.n, np.where(level.seen, level.gamma, mean)
-    m, v = level.scales()
-    within, scans = np.where(level.told, level.freedom * level.delta2, 0.0), level.freedom + 1
-    gamma, delta2 = gamma_hat, np.where(level.told, level.delta2, m)
-    iteration = 0
-    while iteration < MOST_ITERATIONS:
-        iteration += 1
-        new_gamma = (variance * n * gamma_hat + delta2 * mean) / (variance * n + delta2)
-        squares = within + n * (gamma_hat - new_gamma) ** 2
+    within, weight = np.where(level.told, level.freedom * level.delta2, 0.0), v * (level.freedom + 1) / 2 + v + m**2
+    gamma, delta2 = gamma_hat.copy(), np.where(level.told, level.delta2, m)
+    largest = np.fmax if sva else np.maximum
+
+    def moved(block: slice) -> float:
+        """Take some features one pass on, and return how far they move."""
+        old_gamma, old_delta2, information = gamma[block], delta2[block], variance * n[block]
+        new_gamma = (information * gamma_hat[block] + old_delta2 * mean) / (information + old_delta2)
+        squares = within[block] + n[block] * (gamma_hat[block] - new_gamma) ** 2
         # The inverse-gamma update with both sides multiplied by v, so that v = 0 is a point prior at m.
-        new_delta2 = (v * squares / 2 + m * (v + m**2)) / (v * scans / 2 + v + m**2)
+        new_delta2 = (v * squares / 2 + m * (v + m**2)) / weight[block]
+        by, relative = np.abs(new_gamma - old_gamma), np.abs(new_delta2 - old_delta2) / old_delta2
         if sva:
             # The signed denominator is sva's: features with negative gamma never hold the loop open.
             with np.errstate(divide="ignore", invalid="ignore"):
-                change = max(
-                    np.nanmax(np.abs(new_gamma - gamma) / gamma, initial=-np.inf),
-                    np.nanmax(np.abs(new_delta2 - delta2) / delta2, initial=-np.inf),
-                )
-        else:
-            change = max(np.abs(new_gamma - gamma).max(), (np.abs(new_delta2 - delta2) / delta2).max())
-        gamma, delta2 = new_gamma, new_delta2
-        if change <= (SVA_TOLERANCE if sva else TOLERANCE):
-            break
-    return _Shrunken(gamma, delta2, iteration)
+                by /= old_gamma
+        gamma[block], delta2[block] = new_gamma, new_delta2
+        return float(max(largest.reduce(by, initial=-np.inf), largest.reduce(relative, initial=-np.inf)))
+
+    blocks = slices(len(n), FEATURES_AT_ONCE)
+    for passes in range(1, MOST_ITERATIONS + 1):
+        if largest.reduce([moved(block) for block in blocks]) <= (SVA_TOLERANCE if sva else TOLERANCE):
+            return _Shrunken(gamma, delta2, passes)
+    return _Shrunken(gamma, delta2, MOST_ITERATIONS)
 
 
 def _nonparametric(level: _Level) -> tuple[np.ndarray, np.ndarray]:

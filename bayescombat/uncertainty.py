@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bayescombat.adjust import Adjusted, Draws, adjust, adjusted_draws, of_features, rows_by_level
-from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side
+from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side, slices
 from bayescombat.conditional import Conditional, Expectations
 
 __all__ = ["MOST_DRAWS", "Given", "conditional_draws", "with_uncertainty"]
@@ -90,7 +90,7 @@ def with_uncertainty(
         if probability is not None:
             lower[:, block], upper[:, block] = adjusted.lower, adjusted.upper
 
-    side_by_side(bounds, _blocks(y.shape[1], FEW_FEATURES))
+    side_by_side(bounds, slices(y.shape[1], FEW_FEATURES))
     return Adjusted(found.mean, sd) if probability is None else Adjusted(found.mean, sd, lower, upper)
 
 
@@ -115,10 +115,6 @@ def conditional_draws(
         some = _drawn(of_features(draws, block), given, block, every)
         found.append(adjusted_draws(some, y[:, block], x, levels, rng))
     return np.concatenate(found, axis=-1)
-
-
-def _blocks(features: int, each: int) -> list[slice]:
-    return [slice(start, min(start + each, features)) for start in range(0, features, each)]
 
 
 def _drawn(estimate: Draws, given: Given, block: slice, every: np.ndarray | slice = slice(None)) -> Draws:
@@ -154,13 +150,12 @@ def _spread(estimate: Draws, conditional: Conditional, y: np.ndarray, x: np.ndar
         slopes = estimate.beta[0, block]
         for (place, scans), (ratio, both, constant) in zip(groups, known[..., block], strict=True):
             middle = estimate.alpha[0, block] + estimate.gamma[0, list(place), block].sum(axis=0)
-            for start in range(0, len(scans), FEW_ROWS):
-                rows = scans[start : start + FEW_ROWS]
+            for rows in (scans[some] for some in slices(len(scans), FEW_ROWS)):
                 away = (y[rows, block] - middle - np.einsum("op,fp->of", offset[rows], slopes)) / sigma[block]
                 variance = (away * ratio + 2 * both) * away + constant
                 sd[rows, block] = sigma[block] * np.sqrt(np.maximum(variance, 0))
 
-    side_by_side(coefficients, _blocks(y.shape[1], SOME_FEATURES))
+    side_by_side(coefficients, slices(y.shape[1], SOME_FEATURES))
     side_by_side(values, column_blocks(y.shape[1], FEW_ROWS))
     return sd
 

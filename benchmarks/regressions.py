@@ -49,6 +49,10 @@ def test_moments(benchmark: BenchmarkFixture) -> None:
     benchmark(bc.Moments.from_study, study_of_noise(1_000, 2_000, 10))
 
 
+def test_study(benchmark: BenchmarkFixture) -> None:
+    assert benchmark(study_of_noise, 100, 1_000, 5).y.shape == (100, 1_000)
+
+
 def test_empirical_bayes_and_harmonize(benchmark: BenchmarkFixture) -> None:
     study = study_of_noise(100, 1_000, 5)
     assert benchmark(lambda: bc.fit(study, method="eb").harmonized["mean"].values).shape == (100, 1_000)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import bayescombat as bc
-from bayescombat import blocks
+from bayescombat import blocks, shrinkage
 from bayescombat.moments.sums import ARRAYS, cell_sums
 
 
@@ -31,6 +31,18 @@ def test_one_thread_gives_the_same_bits() -> None:
     expected = bc.fit(study, method="eb").harmonized["mean"].values
     with blocks.in_one_thread():
         np.testing.assert_array_equal(bc.fit(study, method="eb").harmonized["mean"].values, expected)
+
+
+@pytest.mark.parametrize("compat", [None, "sva"])
+def test_the_fixed_point_in_blocks_gives_the_same_bits(compat: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    study = bc.Study.from_arrays(rng.normal(5, 1, (40, 50)), batch=["a", "b"] * 20)
+    expected = bc.fit(study, method="eb", compat=compat)
+    monkeypatch.setattr(shrinkage, "FEATURES_AT_ONCE", 7)
+    found = bc.fit(study, method="eb", compat=compat)
+    assert found.verdict == expected.verdict
+    for name in ("gamma", "delta"):
+        np.testing.assert_array_equal(found.parameters[name], expected.parameters[name])
 
 
 def test_every_column_is_in_one_block() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
-from bayescombat.design import DesignSpec
+from bayescombat.design import DesignSpec, evaluation, spec
 from bayescombat.errors import (
     BayesCombatError,
     DataError,
@@ -23,6 +23,7 @@ from bayescombat.errors import (
     FileFormatError,
     UnseenLevelError,
 )
+from bayescombat.study import Study
 
 ROOT = Path(__file__).parents[1]
 FORMULAS = [
@@ -253,6 +254,29 @@ def test_formulas_that_need_the_other_rows_are_refused() -> None:
     formula = "I(np.where(lag(age) > 0, 1, 0))"
     with pytest.raises(DataError, match=f"{re.escape(formula)}.*change with the rows"):
         learn(people(), formula)
+
+
+def test_a_sum_of_numbers_is_what_formulaic_makes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, roles = people(), {"batch": "site", "formula": "age + count", "remove": "`scan year`", "features": ["left"]}
+    found = DesignSpec.learn(table, **roles)
+    monkeypatch.setattr(evaluation, "_as_they_are", lambda *_: None)
+    expected = DesignSpec.learn(table, **roles)
+    assert found == expected
+    assert found.removed == ("scan year",)
+    np.testing.assert_array_equal(found.matrix(table), expected.matrix(table))
+
+
+def test_a_formula_is_evaluated_twice_to_learn_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = []
+
+    def counted(columns: dict[str, object], parsed: object, state: object, index: pd.Index) -> object:
+        rows.append(len(index))
+        return evaluation.evaluate(columns, parsed, state, index)
+
+    monkeypatch.setattr(spec, "evaluate", counted)
+    table = people().assign(thickness=2.5)
+    Study.from_dataframe(table, batch="site", covariates="age + sex", features=["thickness"])
+    assert rows == [len(table), 2]
 
 
 @pytest.mark.parametrize(

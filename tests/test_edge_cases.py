@@ -31,6 +31,7 @@ from bayescombat.errors import (
     UnseenBatchError,
     UnseenLevelError,
 )
+from bayescombat.fit.harmonization import SOME_SCANS
 from bayescombat.standard import standardise
 
 type Method = Literal["nuts", "eb"]
@@ -731,6 +732,15 @@ def test_row_17_negative_values_are_counted_and_named(volumes: pd.DataFrame) -> 
     assert message.startswith(f"{count} harmonized values of 2 features that are positive in the table")
     assert "'lesion_0', 'lesion_1'" in message and "'temperature'" not in message
     assert "make the study with transform='log'" in message
+
+
+def test_row_17_a_feature_that_is_negative_in_one_scan_of_the_table_is_not_named(volumes: pd.DataFrame) -> None:
+    assert len(volumes) > SOME_SCANS
+    volumes = volumes.copy()
+    volumes.loc[volumes.index[-1], "lesion_0"] = -1e-9
+    fit = eb_of(volumes, NAMES_OF_VOLUMES, None)
+    with pytest.warns(NegativeValueWarning, match="of 1 features .*'lesion_1'"):
+        assert (fit.harmonized["mean"].sel(feature="lesion_0") < 0).any()
 
 
 def test_row_17_logarithms_have_no_negative_values(volumes: pd.DataFrame) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import expit
 
 from bayescombat.adoption.population import Evidence, NewBatch, Normal, Population, Priors, Shared, new_batch, priors_of
+from bayescombat.blocks import slices
 
 __all__ = ["from_data"]
 
@@ -74,9 +75,8 @@ def from_data(population: Population, evidence: Evidence, rng: np.random.Generat
     """
     priors, evidence = priors_of(population), _readable(evidence)
     draws, features = evidence.mean.shape
-    step = max(1, BLOCK // features)
     parts = []
-    for rows in (slice(start, start + step) for start in range(0, draws, step)):
+    for rows in slices(draws, BLOCK // features):
         block = Priors(*(Normal(*(part[rows] for part in prior)) for prior in priors))
         parts.append(_ended(block, _part(evidence, rows), rng))
     return new_batch(*(np.concatenate(part) for part in zip(*parts, strict=True)))

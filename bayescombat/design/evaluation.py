@@ -65,6 +65,27 @@ def evaluate(columns: Mapping[str, Any], parsed: ParsedFormula, state: State, ro
     (array([[-1.],
            [ 1.]]), ('center(a)',), ())
     """
+    found = _as_they_are(columns, parsed, state, rows) or _by_formulaic(columns, parsed, state, rows)
+    _check_finite(found.matrix, found.names, rows)
+    return found
+
+
+def _as_they_are(columns: Mapping[str, Any], parsed: ParsedFormula, state: State, rows: pd.Index) -> Evaluated | None:
+    """Return what formulaic would of a sum of columns of numbers, in far less time; None for any other formula."""
+    terms = list(parsed.terms)[1:]
+    if any(len(term.factors) > 1 or term.factors[0].eval_method.value != "lookup" for term in terms):
+        return None
+    names = tuple(parsed.columns[term.factors[0].expr] for term in terms)
+    if any(getattr(columns[name], "dtype", None) != np.float64 for name in names):
+        return None
+    matrix = np.empty((len(rows), len(names)))
+    for k, name in enumerate(names):
+        matrix[:, k] = columns[name]
+    removed = tuple(name for name, term in zip(names, terms, strict=True) if term in parsed.removed)
+    return Evaluated(matrix, names, removed, state)
+
+
+def _by_formulaic(columns: Mapping[str, Any], parsed: ParsedFormula, state: State, rows: pd.Index) -> Evaluated:
     frame = pd.DataFrame({alias: columns[name] for alias, name in parsed.columns.items()}, index=range(len(rows)))
     encoders = {
         expression: (Factor.Kind.CATEGORICAL, {"categories": levels}) for expression, levels in state["levels"].items()
@@ -92,7 +113,6 @@ def evaluate(columns: Mapping[str, Any], parsed: ParsedFormula, state: State, ro
         ) from error
     names = tuple(parsed.readable(name) for name in result.model_spec.column_names[1:])
     matrix = np.ascontiguousarray(np.asarray(result, dtype=np.float64)[:, 1:])
-    _check_finite(matrix, names, rows)
     owners = [part.term for part in result.model_spec.structure for _ in part.columns]
     removed = tuple(name for name, term in zip(names, owners[1:], strict=True) if term in parsed.removed)
     return Evaluated(matrix, names, removed, _learned(result.model_spec))

@@ -5,6 +5,7 @@ import keyword
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Self
 
 import formulaic
@@ -113,6 +114,7 @@ def formula_text(covariates: str | Sequence[object] | None) -> str:
     return " + ".join(f"`{name}`" for name in names)
 
 
+@lru_cache
 def parse(formula: str, remove: str = "") -> ParsedFormula:
     """Parse the text of a right-hand side, and of a second one beside it.
 

@@ -152,9 +152,9 @@ class DesignSpec:
         BayesCombatError
             If `transform` is unknown.
         DataError
-            If a column is missing or has two roles, if a formula cannot be evaluated, gives values that
-            are not finite, or gives rows that depend on which other rows are there; if the formulas share a term; or
-            if a smooth column holds labels or one value, stands in a formula as itself, or has too small a basis.
+            If a column is missing or has two roles, if a formula cannot be evaluated, gives values that are not finite,
+            or rows that depend on which others are there; if the formulas share a term; or if a smooth column holds
+            labels or one value, stands in a formula as itself, or has too small a basis.
 
         Examples
         --------
@@ -165,10 +165,24 @@ class DesignSpec:
         array([[40.,  1.],
                [50.,  1.]])
         """
+        return cls.learn_with_matrix(table, batch, formula, features, transform, subject, smooth, remove)[0]
+
+    @classmethod
+    def learn_with_matrix(
+        cls,
+        table: pd.DataFrame,
+        batch: str | Sequence[str],
+        formula: str | Sequence[object] | None,
+        features: Sequence[str],
+        transform: str | None,
+        subject: str | None,
+        smooth: Mapping[str, int] | None,
+        remove: str | Sequence[object] | None,
+    ) -> tuple[Self, np.ndarray]:
+        """Return what `learn` returns, and the design columns of the table (obs, covariate) as `matrix` gives them."""
         check_choice("transform", transform, TRANSFORMS)
-        text, removal = formula_text(formula), formula_text(remove)
+        text, removal, sizes = formula_text(formula), formula_text(remove), smooth_sizes(smooth)
         parsed = parse(text, removal)
-        sizes = smooth_sizes(smooth)
         check_apart(parsed, sizes)
         names = dict.fromkeys([*parsed.columns.values(), *sizes])
         variables, chosen = batch_names(batch), feature_names(features)
@@ -184,8 +198,8 @@ class DesignSpec:
         learned = (text, covariates, columns, write_state(state), transform, subject, smooths, removal, removed)
         spec = cls(variables, chosen, *learned)
         matrix = _beside(matrix, smooths, values)
-        check_replay(spec.matrix, table, matrix, covariates)
-        return spec
+        check_replay(spec._evaluated, table, matrix, covariates)
+        return spec, matrix
 
     def matrix(self, table: pd.DataFrame) -> np.ndarray:
         """Return the design columns of any rows.
@@ -208,16 +222,18 @@ class DesignSpec:
         UnseenLevelError
             If a categorical column has a level that was not there when the design was learned.
         """
+        return self._evaluated(_sources(table, self.sources))
+
+    def _evaluated(self, table: pd.DataFrame) -> np.ndarray:
+        """Return the design columns of rows of the sources alone."""
         parsed = parse(self.formula, self.remove)
-        table = _sources(table, self.sources)
         values = {column.name: column.values(table[column.name]) for column in self.columns}
         matrix, names, _, state = evaluate(values, parsed, read_state(self.state), table.index)
         expected = self.covariates[: len(self.covariates) - sum(len(smooth.names) for smooth in self.smooths)]
         if names != expected:
             raise DataError(
-                f"Expected the design columns {listing(expected)}, found {listing(names)}: the "
-                f"formula {self.formula!r} gives other columns for other rows. Compute such columns "
-                "in the table first."
+                f"Expected the design columns {listing(expected)}, found {listing(names)}: the formula "
+                f"{self.formula!r} gives other columns for other rows. Compute such columns in the table first."
             )
         warn_of_extrapolation(state, parsed)
         for smooth in self.smooths:

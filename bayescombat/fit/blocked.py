@@ -18,12 +18,13 @@ import numpy as np
 import xarray as xr
 from threadpoolctl import threadpool_limits
 
+from bayescombat.blocks import slices
 from bayescombat.columns import Said, names_index, warn
 from bayescombat.errors import BayesCombatError, ConvergenceWarning, listing
 from bayescombat.fit.block import Block, Found, Plan, blocks_of, fitted_block
 from bayescombat.fit.blockstore import BlockStore
 from bayescombat.fit.harmonization import check_probability
-from bayescombat.identification import Aside, told_apart, warn_of_set_aside
+from bayescombat.identification import Aside, joined_aside, told_apart, warn_of_set_aside
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
 from bayescombat.settings import Settings
@@ -194,18 +195,15 @@ def _looked_at(study: Study | ChunkedStudy) -> tuple[np.ndarray, Aside, str]:
         digest.update(f"{text}\0".encode())
     for array in (study.x, study.codes):
         digest.update(np.ascontiguousarray(array))
-    count = len(study.features)
-    pieces = [slice(start, min(start + AT_A_LOOK, count)) for start in range(0, count, AT_A_LOOK)]
-    kept = np.zeros(count, dtype=bool)
-    aside: Aside = {}
-    for piece in study.chunks if isinstance(study, ChunkedStudy) else pieces:
+    kept = np.zeros(len(study.features), dtype=bool)
+    aside = []
+    for piece in study.chunks if isinstance(study, ChunkedStudy) else slices(len(kept), AT_A_LOOK):
         some = _some(study, piece)
         digest.update(np.ascontiguousarray(some.y.T))
         modelled, others = told_apart(Moments.from_study(some))
         kept[piece] = np.isin(some.features, modelled.features)
-        for reason, names in others.items():
-            aside.setdefault(reason, []).extend(names)
-    return kept, aside, digest.hexdigest()
+        aside.append(others)
+    return kept, joined_aside(aside), digest.hexdigest()
 
 
 def _some(study: Study | ChunkedStudy, features: slice) -> Study:

@@ -15,13 +15,13 @@ import xarray as xr
 from bayescombat.adjust import Draws, adjust, of_features
 from bayescombat.blocks import in_one_thread
 from bayescombat.design import DesignSpec
-from bayescombat.empirical import Compat, estimates_of, unshrunken
+from bayescombat.empirical import Compat, estimates_of, means_alone, unshrunken
 from bayescombat.errors import BayesCombatError, DataError, check_choice
 from bayescombat.estimation import check_compat, tree_of_estimates, warn_of_little_data
 from bayescombat.fit.harmonization import coords_of, draws_of, levels_of
 from bayescombat.fit.joining import Asked
 from bayescombat.fit.layout import Layout
-from bayescombat.identification import Aside, check_observed, told_apart, warn_of_set_aside
+from bayescombat.identification import Aside, check_observed, joined_aside, told_apart, warn_of_set_aside
 from bayescombat.moments import Moments
 from bayescombat.regression import least_squares
 from bayescombat.shrinkage import Hats, Shrinkage
@@ -78,11 +78,7 @@ def chunked_tree(
     with progress(progress_bar):
         pieces = list(dask.compute(*tasks))
     kept = np.concatenate([piece.kept for piece in pieces])
-    aside: Aside = {}
-    for piece in pieces:
-        for reason, names in piece.aside.items():
-            aside.setdefault(reason, []).extend(names)
-    warn_of_set_aside(aside, study.features)
+    warn_of_set_aside(joined_aside(piece.aside for piece in pieces), study.features)
     joined = _joined(pieces)
     moments = _outline(study, kept, joined.n)
     check_observed(moments)
@@ -93,10 +89,10 @@ def chunked_tree(
         )
     warn_of_little_data(moments, None, whole_run=sva and not mean_only)
     settings = {"shrinkage": shrinkage, "mean_only": mean_only, "compat": compat, "shared_factors": 0}
-    at = None if study.reference is None else study.levels.positions([study.reference])[0]
+    at = moments.reference_levels
     alone: Shrinkage = "none" if len(moments.features) == 1 else shrinkage
     fixed = (joined.alpha, joined.beta, joined.sigma, joined.hats)
-    estimates = estimates_of(*fixed, alone, mean_only or (sva and bool((study.scans < 2).any())), sva, at)
+    estimates = estimates_of(*fixed, alone, means_alone(mean_only, sva, study.scans), sva, at)
     tree = tree_of_estimates(estimates, moments, settings)
     counts = np.bincount(moments.positions.ravel(), np.repeat(study.scans, moments.positions.shape[1]))
     layout = Layout(study.spec, study.levels, study.reference, moments.features, joined.center, counts.astype(np.int64))

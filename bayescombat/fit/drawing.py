@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from bayescombat.adjust import adjusted_draws, of_features
+from bayescombat.blocks import slices
 from bayescombat.columns import names_index
 from bayescombat.errors import BayesCombatError
 from bayescombat.fit.given import UNCERTAINTY, given_of
@@ -82,7 +83,8 @@ def in_blocks(
     if sampled:
         draws = replace(draws, repeats=repeats_of(parameters, layout, study, learned, every, seed))
     given = None if sampled else given_of(parameters, layout, seed)
-    for some in _blocks(len(layout.features), n * len(y)):
+    # Blocks begin where draws given estimates begin a stream of random numbers.
+    for some in slices(len(layout.features), FEW_FEATURES * max(1, BLOCK // (FEW_FEATURES * n * len(y)))):
         if wanted is not None and not wanted[some].any():
             continue
         if given is None:
@@ -90,10 +92,3 @@ def in_blocks(
         else:
             found = conditional_draws(draws, given, every, y, study.x, levels, rng, some)
         yield labelled(found, some)
-
-
-def _blocks(features: int, each: int) -> Iterator[slice]:
-    """Yield slices over features of so many numbers, which begin where draws given estimates begin a stream."""
-    width = FEW_FEATURES * max(1, BLOCK // (FEW_FEATURES * each))
-    for start in range(0, features, width):
-        yield slice(start, min(start + width, features))

@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.stats import false_discovery_control
 
 from bayescombat.batches import cell_parts
+from bayescombat.blocks import slices
 from bayescombat.design import effect_columns, learned_grid
 from bayescombat.errors import BayesCombatError, DataError
 from bayescombat.fit.layout import Layout, stacked
@@ -117,10 +118,8 @@ def effect_dataset(
 def _of_draws(offset: np.ndarray, beta: np.ndarray, probability: float) -> dict[str, np.ndarray]:
     """Return mean, sd and quantiles of the curves of all draws, in blocks of features."""
     tails = [(1 - probability) / 2, (1 + probability) / 2]
-    width = max(1, BLOCK // (4 * len(beta) * len(offset)))
     parts = []
-    for start in range(0, beta.shape[1], width):
-        some = slice(start, start + width)
+    for some in slices(beta.shape[1], BLOCK // (4 * len(beta) * len(offset))):
         own = offset if offset.shape[1] == 1 else offset[:, some]
         curves = np.stack([(one[some] * own).sum(axis=-1) for one in beta])
         parts.append((curves.mean(axis=0), curves.std(axis=0, ddof=1), *np.quantile(curves, tails, axis=0)))

@@ -9,7 +9,7 @@ import xarray as xr
 
 from bayescombat.adjust import MOST_DRAWS_FOR_QUANTILES, Draws, adjust
 from bayescombat.batches import cell_parts, named_cell
-from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side
+from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side, slices
 from bayescombat.columns import names_index, warn
 from bayescombat.errors import (
     BayesCombatError,
@@ -40,6 +40,9 @@ __all__ = [
     "target_cell",
     "warn_of_unread",
 ]
+
+# Scans that tell of most features that they are not positive in a table.
+SOME_SCANS = 32
 
 type Target = str | Sequence[str] | Mapping[str, str]
 
@@ -264,8 +267,11 @@ def _warn_of_negatives(y: np.ndarray, mean: np.ndarray, names: np.ndarray) -> No
 
     def look(block: slice) -> None:
         # What is missing is below nothing.
-        below = np.fmin.reduce(mean[:, block], axis=0) < 0
-        negative[block] = below & ~(np.fmin.reduce(y[:, block], axis=0) <= 0) if below.any() else False
+        found = np.fmin.reduce(mean[:, block], axis=0) < 0
+        for scans in slices(len(y), SOME_SCANS):
+            if found.any():
+                found &= ~(np.fmin.reduce(y[scans, block], axis=0) <= 0)
+        negative[block] = found
 
     side_by_side(look, column_blocks(len(names), FEW_ROWS))
     if negative.any():

@@ -85,11 +85,14 @@ class Layout:
         names = {name: tuple(levels) for name, levels in json.loads(data.attrs["levels"]).items()}
         spec = DesignSpec.from_json(data.attrs["design"])
         features = tuple(map(str, data["feature"].values))
+        if features == spec.features:
+            # The texts of the coordinate serve both.
+            spec = replace(spec, features=features)
         return cls(
             spec=spec,
             levels=Levels(names),
             reference=data.attrs.get("reference"),
-            features=spec.features if features == spec.features else features,
+            features=features,
             center=np.atleast_2d(data["center"].values),
             scans=data["scans"].values,
         )

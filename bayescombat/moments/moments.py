@@ -127,6 +127,11 @@ class Moments:
         return self.levels.positions(self.batches)
 
     @property
+    def reference_levels(self) -> np.ndarray | None:
+        """Where the reference's levels stand among all levels, (batch variable,); None without a reference."""
+        return None if self.reference is None else self.levels.positions([self.reference])[0]
+
+    @property
     def center(self) -> np.ndarray:
         """Average covariates over all scans, (1 or feature, covariate)."""
         total = np.maximum(self.n.sum(axis=0), 1)

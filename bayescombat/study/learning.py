@@ -95,7 +95,7 @@ def learned_rows(
     name = None if reference is None else named_cell(reference, variables, "reference")
     if name is not None:
         check_reference(name, levels, batches, codes)
-    spec = DesignSpec.learn(
+    spec, x = DesignSpec.learn_with_matrix(
         table,
         batch=variables,
         formula=asked.formula,
@@ -108,4 +108,4 @@ def learned_rows(
     warn_of_gaps(table, spec.sources, levels, batches, codes)
     subjects = subject_labels(table, spec)
     check_repeated(subjects, asked.subject)
-    return spec.matrix(table), codes, batches, table.index, spec, name, subjects
+    return x, codes, batches, table.index, spec, name, subjects

@@ -68,12 +68,23 @@ class _Groups(NamedTuple):
     codes: np.ndarray
     place: str
 
+    @property
+    def several(self) -> np.ndarray:
+        """Which levels have two or more scans, (batch,)."""
+        return np.bincount(self.codes) >= 2
+
+    def ends(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lowest and the highest of the values (obs,) in every level, (batch,)."""
+        low, high = np.full(len(self.names), np.inf), np.full(len(self.names), -np.inf)
+        np.minimum.at(low, self.codes, values)
+        np.maximum.at(high, self.codes, values)
+        return low, high
+
 
 def _warn_of_ranges(name: str, values: np.ndarray, groups: _Groups) -> None:
-    by_batch = pd.Series(values).groupby(groups.codes)
-    low, high = by_batch.min().to_numpy(), by_batch.max().to_numpy()
+    low, high = groups.ends(values)
     meets = (low[:, None] <= high) & (high[:, None] >= low)
-    alone = (meets.sum(axis=1) == 1) & (by_batch.size().to_numpy() >= 2)
+    alone = (meets.sum(axis=1) == 1) & groups.several
     ranges = [f"{batch} ({low[i]:.6g} to {high[i]:.6g})" for i, batch in enumerate(groups.names) if alone[i]]
     if ranges:
         warn(
@@ -85,11 +96,11 @@ def _warn_of_ranges(name: str, values: np.ndarray, groups: _Groups) -> None:
 
 
 def _warn_of_single_levels(name: str, found: np.ndarray, groups: _Groups) -> None:
-    by_batch = pd.Series(found).groupby(groups.codes)
-    single = ((by_batch.nunique() == 1) & (by_batch.size() >= 2)).to_numpy()
-    level = by_batch.first().to_numpy()
-    only = [f"{batch} (all {level[i]})" for i, batch in enumerate(groups.names) if single[i]]
-    if only and len(set(found)) > 1:
+    positions, distinct = pd.factorize(found)
+    low, high = groups.ends(positions)
+    single = (low == high) & groups.several
+    only = [f"{batch} (all {distinct[int(low[i])]})" for i, batch in enumerate(groups.names) if single[i]]
+    if only and len(distinct) > 1:
         warn(
             f"Expected several levels of {name!r} in every batch{groups.place}, found {len(only)} with one: "
             f"{listing(only)}. What {name!r} does there is taken from the other batches: add scans of other "
