@@ -155,12 +155,13 @@ def loo(fit: Fit, *, progress_bar: bool = True) -> LeftOut:
             "each other. Use predictive_check."
         )
     every, draws = _some_draws(fit, MOST_DRAWS_FOR_QUANTILES)
+    nu = _tails(fit, every)
     levels, y = levels_of(layout, study), study.transformed[:, layout.modelled]
     ess = fit.tree["diagnostics/ess_bulk"].to_dataset()
     fresh = float(np.mean([np.nanmean(values) for values in ess.data_vars.values()]))
     found = np.full((3, *y.shape), np.nan)
     for block in _shown(blocks(y.shape[1], 4 * len(every) * len(y)), progress_bar, y.shape[1], "Left out"):
-        part = np.moveaxis(log_densities(of_features(draws, block), y[:, block], study.x, levels), 0, -1)
+        part = np.moveaxis(log_densities(of_features(draws, block), y[:, block], study.x, levels, nu), 0, -1)
         seen = np.isfinite(y[:, block])
         figures = left_out(part[seen][:, None], r_eff=min(fresh / len(every), 1.0))
         for whole, values in zip(found[..., block], figures, strict=True):
@@ -229,13 +230,14 @@ def predictive_check(fit: Fit, n: int = 500, probability: float = 0.9, *, progre
     every, draws = _some_draws(fit, n)
     levels, y = levels_of(layout, study), study.y[:, layout.modelled]
     subject_sd = stacked(fit.parameters, "subject_sd")[every] if study.subjects is not None else 0 * draws.alpha
-    count, tails = len(study.batches), [(1 - probability) / 2, (1 + probability) / 2]
+    nu, count = _tails(fit, every), len(study.batches)
+    tails = [(1 - probability) / 2, (1 + probability) / 2]
     observed = statistics(y, study.codes, count)
     lower, upper, p = (np.full(observed.shape, np.nan) for _ in range(3))
     for block in _shown(blocks(y.shape[1], 8 * len(every) * len(y)), progress_bar, y.shape[1], "Replicated"):
         rng = np.random.default_rng([fit.settings["seed"], block.start])
         some, seen = of_features(draws, block), np.isfinite(y[:, block])
-        tables = replicated(some, seen, study.x, levels, rng, subject_sd[:, block])
+        tables = replicated(some, seen, study.x, levels, rng, subject_sd[:, block], nu)
         drawn, mine = statistics(tables, study.codes, count), observed[..., block]
         lower[..., block], upper[..., block] = np.quantile(drawn, tails, axis=1)
         share = (drawn > mine[:, None]).mean(axis=1) + (drawn == mine[:, None]).mean(axis=1) / 2
@@ -264,6 +266,10 @@ def _some_draws(fit: Fit, most: int) -> tuple[np.ndarray, Draws]:
     total = fit.parameters.sizes["chain"] * fit.parameters.sizes["draw"]
     every = np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(int))
     return every, draws_of(fit.parameters, fit.layout, None, every, None)
+
+
+def _tails(fit: Fit, every: np.ndarray) -> np.ndarray | None:
+    return stacked(fit.parameters, "nu")[every] if "nu" in fit.parameters else None
 
 
 def _shown(parts: Iterator[slice], progress_bar: bool, features: int, text: str) -> Iterator[slice]:

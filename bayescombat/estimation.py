@@ -37,6 +37,7 @@ from bayescombat.scores import CrossedSharing, Sharing, sharing_of
 from bayescombat.settings import Backend, Settings
 from bayescombat.shared import shared_empirical_bayes
 from bayescombat.shrinkage import LEAST_FREEDOM, MANY_FEATURES, MOST_ITERATIONS, Shrinkage
+from bayescombat.study import Study
 
 __all__ = [
     "Estimator",
@@ -68,10 +69,11 @@ def by_nuts(
     settings: Settings,
     shared_factors: SharedFactors = 0,
     stop: Event | None = None,
+    robust: Study | None = None,
 ) -> xr.DataTree:
     """Return posterior, sampler statistics and diagnostics of the moments of estimable features.
 
-    In a thread `stop` says when to give up; see `sample`.
+    In a thread `stop` says when to give up; see `sample`. Of a study to be fitted with heavy tails the rows are given.
     """
     from bayescombat.diagnosis import diagnose
     from bayescombat.sampling import sample
@@ -81,7 +83,8 @@ def by_nuts(
     factors = shared_factors_of(moments, shared_factors)
     settings = settings.resolved(len(moments.features), len(moments.levels.labels), sharing=factors is not None)
     sharing = None if factors is None else sharing_of(moments, fixed, factors)
-    sampled = sample(model_of(moments, priors, sharing, settings.backend), settings, stop)
+    model = model_of(moments, priors, sharing, settings.backend) if robust is None else robust_model_of(robust, priors)
+    sampled = sample(model, settings, stop)
     stats = sampled["sample_stats"].to_dataset()
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
     still = moments.reference_levels
@@ -107,8 +110,16 @@ def by_nuts(
         "shared_factors": shared_factors,
         "verdict": found.verdict,
         "converged": int(found.converged),
+        "robust": int(robust is not None),
     }
     return tree
+
+
+def robust_model_of(study: Study, priors: Priors) -> Any:
+    """Return the textbook form of the model, with Student's t."""
+    from bayescombat.model import build_model
+
+    return build_model(study, priors, likelihood="observations", robust=True)
 
 
 def model_of(moments: Moments, priors: Priors, sharing: Sharing | CrossedSharing | None, backend: Backend) -> Any:

@@ -28,6 +28,7 @@ OPTIONAL = (
     "noise_factor",
     "subject_sd",
     "smooth_sd",
+    "nu",
     "smooth_sd_log_typical",
     "smooth_sd_spread",
 )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.special import gammaln
 
 from bayescombat.adjust import Draws, rows_by_level
 
@@ -12,7 +13,9 @@ __all__ = ["STATISTICS", "log_densities", "replicated", "statistics"]
 STATISTICS = ("mean", "sd", "lowest", "highest")
 
 
-def log_densities(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def log_densities(
+    draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, nu: np.ndarray | None = None
+) -> np.ndarray:
     """Return the logarithm of the density of every value, (draw, obs, feature); no number where it is missing.
 
     Parameters
@@ -25,22 +28,30 @@ def log_densities(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray
         Design columns.
     levels : ndarray of int, (obs, variable)
         Positions of the scans' levels.
+    nu : ndarray, (draw,), optional
+        Degrees of freedom of Student's t; by default noise is normal.
     """
     found = np.empty((len(draws.alpha), *y.shape))
     for rows, mean, sd in _expected(draws, x, levels):
         away = (y[rows] - mean) / sd[:, None]
-        found[:, rows] = -np.log(sd)[:, None] - (np.log(2 * np.pi) + away**2) / 2
+        found[:, rows] = _of_noise(away, nu) - np.log(sd)[:, None]
     return found - y if draws.log else found
 
 
 def replicated(
-    draws: Draws, seen: np.ndarray, x: np.ndarray, levels: np.ndarray, rng: np.random.Generator, subject_sd: np.ndarray
+    draws: Draws,
+    seen: np.ndarray,
+    x: np.ndarray,
+    levels: np.ndarray,
+    rng: np.random.Generator,
+    subject_sd: np.ndarray,
+    nu: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return tables that might have been seen instead, (draw, obs, feature), with the same cells missing.
 
     Parameters
     ----------
-    draws, x, levels
+    draws, x, levels, nu
         As in `log_densities`.
     seen : ndarray of bool, (obs, feature)
         Which cells are not missing.
@@ -51,10 +62,21 @@ def replicated(
     """
     found = np.empty((len(draws.alpha), *seen.shape))
     for rows, mean, sd in _expected(draws, x, levels):
-        spread = np.sqrt(sd**2 + subject_sd**2)
-        found[:, rows] = mean + spread[:, None] * rng.standard_normal(mean.shape)
+        noise, own = rng.standard_normal((2, *mean.shape))
+        if nu is not None:
+            noise /= np.sqrt(rng.chisquare(nu[:, None, None], mean.shape) / nu[:, None, None])
+        found[:, rows] = mean + sd[:, None] * noise + subject_sd[:, None] * own
     found[:, ~seen] = np.nan
     return np.exp(found) if draws.log else found
+
+
+def _of_noise(away: np.ndarray, nu: np.ndarray | None) -> np.ndarray:
+    """Return the log-density of noise in units of its scale, (draw, obs, feature)."""
+    if nu is None:
+        return np.asarray(-(np.log(2 * np.pi) + away**2) / 2)
+    tails = nu[:, None, None]
+    constant = gammaln((tails + 1) / 2) - gammaln(tails / 2) - np.log(np.pi * tails) / 2
+    return np.asarray(constant - (tails + 1) / 2 * np.log1p(away**2 / tails))
 
 
 def statistics(values: np.ndarray, codes: np.ndarray, batches: int) -> np.ndarray:

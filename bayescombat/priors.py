@@ -46,6 +46,8 @@ class Priors:
         in units of sigma.
     smooth_sd_spread_median, smooth_sd_spread_log_sd : float
         How much the logarithm of that differs between features; median in log units.
+    nu_median, nu_log_sd : float
+        Degrees of freedom of the noise's Student t, in a robust fit.
 
     Raises
     ------
@@ -82,6 +84,8 @@ class Priors:
     smooth_sd_log_sd: float = 1.0
     smooth_sd_spread_median: float = 0.5
     smooth_sd_spread_log_sd: float = 0.5
+    nu_median: float = 10.0
+    nu_log_sd: float = 1.0
 
     def __post_init__(self) -> None:
         """Check every number."""

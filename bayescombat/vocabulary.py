@@ -25,6 +25,7 @@ DIMS = {
     **dict.fromkeys(("delta2_mean", "delta2_variance"), ("batch",)),
     "smooth_sd": ("feature", "smooth"),
     **dict.fromkeys(("smooth_sd_log_typical", "smooth_sd_spread"), ("smooth",)),
+    "nu": (),
 }
 ATTRS = {
     "alpha": ("feature units", "mean at the average covariates"),
@@ -54,4 +55,5 @@ ATTRS = {
     "smooth_sd": ("feature units", "expected bend of the curve: root mean square about its straight line"),
     "smooth_sd_log_typical": ("log sigma", "logarithm of smooth_sd in a typical feature"),
     "smooth_sd_spread": ("1", "spread of the logarithm of smooth_sd over the features"),
+    "nu": ("1", "degrees of freedom of the noise"),
 }

@@ -235,7 +235,15 @@ def test_prior_draws_have_the_documented_distribution() -> None:
         np.testing.assert_allclose(score.std(axis=0), 1, atol=5 / 4000**0.5, err_msg=name)
 
 
-@pytest.mark.parametrize("field", PRIOR_FIELDS)
+def test_priors_of_the_tails_change_the_density() -> None:
+    study, priors = small_study((12, 7, 5), features=2), bc.Priors()
+    given = [priors, replace(priors, nu_median=13.0), replace(priors, nu_log_sd=1.3)]
+    models = [bc.build_model(study, one, likelihood="observations", robust=True) for one in given]
+    point = models[0].initial_point() | {"nu_log__": np.array(1.0)}
+    assert len({float(model.compile_logp(mode=INTERPRETED)(point)) for model in models}) == 3
+
+
+@pytest.mark.parametrize("field", [name for name in PRIOR_FIELDS if not name.startswith("nu_")])
 def test_every_prior_field_changes_the_density(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     study = with_smooths(small_study((12, 7, 5, 3), features=3), age=5)
     priors = bc.Priors()

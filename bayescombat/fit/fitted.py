@@ -64,6 +64,8 @@ class Fit(Harmonizer):
         ------
         DataError
             If the fit was saved without its moments, or the new scans have another design or reference.
+        BayesCombatError
+            If the fit is robust.
 
         Notes
         -----
@@ -81,6 +83,7 @@ class Fit(Harmonizer):
         Fit by empirical Bayes: 3 features, 3 batches, 35 scans
           Estimated: every fixed point stood still after at most ... passes.
         """
+        self._check_normal()
         merged = merge([self.moments, self._moments_of(data)])
         return Fit(fitted_tree(merged, again(self.tree.attrs), self.asked))
 
@@ -108,7 +111,7 @@ class Fit(Harmonizer):
         DataError
             If there are scans of batches that the fit knows, or the new scans have another design or reference.
         BayesCombatError
-            If hidden factors are removed, or scans of subjects are repeated.
+            If hidden factors are removed, scans of subjects are repeated, or the fit is robust.
 
         Warns
         -----
@@ -130,6 +133,7 @@ class Fit(Harmonizer):
         >>> bc.fit(study, method="eb").adopt(new).harmonize(new)["mean"].shape
         (5, 3)
         """
+        self._check_normal()
         moments = self._moments_of(data)
         if moments.subjects is not None:
             raise BayesCombatError(
@@ -149,6 +153,14 @@ class Fit(Harmonizer):
         adopted = json.dumps([*self._adopted, *new])
         tree.attrs = dict(self.tree.attrs) | {"verdict": f"{self.verdict} {said}", "adopted": adopted}
         return Fit(tree)
+
+    def _check_normal(self) -> None:
+        """Raise a BayesCombatError if moments do not say all that the model wants to know."""
+        if self.tree.attrs.get("robust"):
+            raise BayesCombatError(
+                "Expected a fit with normal noise, of which moments tell all, found robust=True, which looks at every "
+                "value. Fit a study of all scans."
+            )
 
     def _moments_of(self, data: pd.DataFrame | Study | Moments) -> Moments:
         if not isinstance(data, Moments):

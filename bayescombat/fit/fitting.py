@@ -46,6 +46,7 @@ def fit(
     factors_despite_covariates: bool = False,
     covariance: bool | float = False,
     uncertainty: bool = False,
+    robust: bool = False,
 ) -> Fit:
     r"""Fit the hierarchical ComBat model.
 
@@ -117,6 +118,10 @@ def fit(
         hyper-parameters, alpha, beta and sigma, which are taken for known; ``docs/uncertainty.md`` says where they are
         too sure. Not unless asked for: the interval takes many times as long as the estimates. NUTS always says how
         sure it is.
+    robust : bool
+        For NUTS of a study with independent features: noise is Student's t, with degrees of freedom ``nu`` that all
+        features have in common, so that outlying values have less say. All values stand in the model, which PyMC
+        compiles anew: it takes many times as long, more so with more scans. The fit neither updates nor adopts.
 
     Returns
     -------
@@ -231,6 +236,8 @@ def fit(
     asked = Asked.of(factors, factors_despite_covariates, covariance)
     if uncertainty:
         _check_cells(data, asked)
+    if robust:
+        shared_factors = _check_robust(data, method, shared_factors, asked)
     if isinstance(data, ChunkedStudy):
         if method != "eb" or shared_factors != 0 or asked.needs_cross:
             raise BayesCombatError(
@@ -252,7 +259,10 @@ def fit(
         seed=settings.seed,
     )
     if method == "nuts":
-        estimator = partial(by_nuts, priors=priors or Priors(), settings=settings, shared_factors=shared_factors)
+        rows = data if robust and isinstance(data, Study) else None
+        estimator = partial(
+            by_nuts, priors=priors or Priors(), settings=settings, shared_factors=shared_factors, robust=rows
+        )
     return Fit(fitted_tree(moments, estimator, asked, data if isinstance(data, Study) else None))
 
 
@@ -292,6 +302,17 @@ def _check_cells(data: Study | Moments | ChunkedStudy, asked: Asked) -> None:
             "done across features has no posterior that is known given the rest, and a fit of chunks keeps estimates "
             "alone. Leave uncertainty out; for a study in memory there is method='nuts' too."
         )
+
+
+def _check_robust(data: object, method: str, shared_factors: SharedFactors | None, asked: Asked) -> SharedFactors:
+    """Return that no factors are shared; raise a BayesCombatError where heavy tails cannot be modelled."""
+    if method != "nuts" or not isinstance(data, Study) or shared_factors not in (None, 0) or asked.needs_cross:
+        raise BayesCombatError(
+            "Expected a Study and method='nuts' for robust=True, without shared_factors, factors or covariance, found "
+            f"{type(data).__name__}, method={method!r} or one of these. What outlying values are is not known from "
+            "moments. Leave robust out, or the others."
+        )
+    return 0
 
 
 def _check_method(

@@ -8,6 +8,7 @@ import pytensor.tensor as pt
 
 from bayescombat.model.population import Population, expected_shifts
 from bayescombat.moments import Moments
+from bayescombat.priors import Priors
 from bayescombat.standard import Standardised, Start
 from bayescombat.study import Study
 
@@ -63,8 +64,11 @@ def declare_shifts(model: pm.Model, population: Population, standard: Standardis
         pm.Deterministic("gamma", pt.concatenate(every), dims=LEVEL)
 
 
-def likelihood_of_rows(model: pm.Model, study: Study, moments: Moments) -> None:
-    """Add the textbook likelihood of every scan, or of every observed cell where some are missing."""
+def likelihood_of_rows(model: pm.Model, study: Study, moments: Moments, tails: Priors | None) -> None:
+    """Add the textbook likelihood of every scan, or of every observed cell where some are missing.
+
+    With the priors of heavy tails it is Student's t.
+    """
     model.add_coord("obs", list(study.obs))
     kept = [study.features.index(name) for name in moments.features]
     y = study.transformed[:, kept]
@@ -81,11 +85,14 @@ def likelihood_of_rows(model: pm.Model, study: Study, moments: Moments) -> None:
         index = pm.Data("subject_index", [places[label] for label in study.subjects], dims="obs")
         mean = mean + pm.Normal("intercept", 0, model["subject_sd"], dims=("subject", "feature"))[index]
     sd = model["sigma"] * np.prod([model["delta"][column] for column in columns])
-    seen = np.isfinite(y)
-    if seen.all():
-        pm.Normal("y", mean, sd, observed=y, dims=("obs", "feature"))
+    seen, dims = np.isfinite(y), {"dims": ("obs", "feature")}
+    if not seen.all():
+        mean, sd, y, dims = mean[seen.nonzero()], sd[seen.nonzero()], y[seen], {}
+    if tails is None:
+        pm.Normal("y", mean, sd, observed=y, **dims)
     else:
-        pm.Normal("y", mean[seen.nonzero()], sd[seen.nonzero()], observed=y[seen])
+        nu = pm.LogNormal("nu", np.log(tails.nu_median), tails.nu_log_sd)
+        pm.StudentT("y", nu=nu, mu=mean, sigma=sd, observed=y, **dims)
 
 
 def likelihood_of_subjects(model: pm.Model, population: Population, standard: Standardised) -> None:

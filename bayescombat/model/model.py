@@ -46,6 +46,7 @@ def build_model(
     likelihood: Likelihood = "moments",
     cell_means: CellMeans = "integrated",
     shared_factors: SharedFactors = 0,
+    robust: bool = False,
 ) -> pm.Model:
     """Build the hierarchical ComBat model.
 
@@ -65,6 +66,9 @@ def build_model(
     shared_factors : int or "auto"
         With moments that hold the features' cross-products: how many factors noise and batch effects share; see
         `bayescombat.fit`.
+    robust : bool
+        In the textbook form: noise is Student's t, with ``nu`` degrees of freedom that all features have in common.
+        Chains then start at the empirical-Bayes estimate.
 
     Returns
     -------
@@ -119,6 +123,11 @@ def build_model(
             f"Expected no shared factors in likelihood='observations', found shared_factors={shared_factors!r}: the "
             "textbook form has independent features. Use likelihood='moments'."
         )
+    if robust and likelihood != "observations":
+        raise DataError(
+            "Expected likelihood='observations' for robust=True, found likelihood='moments': moments say all of normal "
+            "noise alone. Use the textbook form."
+        )
     moments = estimable(as_moments(data, cross=shared_factors != 0))
     standard = standardise(moments)
     factors = shared_factors_of(moments, shared_factors)
@@ -137,9 +146,10 @@ def build_model(
             declare_shifts(model, population, standard, start)
         if likelihood == "observations":
             assert isinstance(data, Study)
-            likelihood_of_rows(model, data, moments)
-            # pm.do and pm.observe refuse a model with starting values of its own.
-            model.rvs_to_initial_values.update(dict.fromkeys(model.rvs_to_initial_values))
+            likelihood_of_rows(model, data, moments, priors if robust else None)
+            if not robust:
+                # pm.do and pm.observe refuse a model with starting values of its own.
+                model.rvs_to_initial_values.update(dict.fromkeys(model.rvs_to_initial_values))
         elif declared or cell_means == "explicit":
             likelihood_of_moments_given_shifts(model, population, standard)
             if moments.subjects is not None:
