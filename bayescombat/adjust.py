@@ -134,7 +134,7 @@ def adjust(draws: Draws, y: np.ndarray, x: np.ndarray, levels: np.ndarray, proba
             mean[rows, block], sd[rows, block] = _mean_and_sd(affine, values, offset) if exact else moments
 
     # A product of coefficients needs several arrays of its size.
-    side_by_side(work, list(blocks(y.shape[1], _numbers(draws))))
+    side_by_side(work, blocks(y.shape[1], _numbers(draws)))
     return Adjusted(mean, sd) if probability is None else Adjusted(mean, sd, lower, upper)
 
 

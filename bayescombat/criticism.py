@@ -1,6 +1,6 @@
 """What the model fails to say of the data: predictions of what was left out, and of what else might have been seen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -160,7 +160,7 @@ def loo(fit: Fit, *, progress_bar: bool = True) -> LeftOut:
     ess = fit.tree["diagnostics/ess_bulk"].to_dataset()
     fresh = float(np.mean([np.nanmean(values) for values in ess.data_vars.values()]))
     found = np.full((3, *y.shape), np.nan)
-    for block in _shown(blocks(y.shape[1], 4 * len(every) * len(y)), progress_bar, y.shape[1], "Left out"):
+    for block in _shown(blocks(y.shape[1], 4 * len(every) * len(y)), progress_bar, "Left out"):
         part = np.moveaxis(log_densities(of_features(draws, block), y[:, block], study.x, levels, nu), 0, -1)
         seen = np.isfinite(y[:, block])
         figures = left_out(part[seen][:, None], r_eff=min(fresh / len(every), 1.0))
@@ -234,7 +234,7 @@ def predictive_check(fit: Fit, n: int = 500, probability: float = 0.9, *, progre
     tails = [(1 - probability) / 2, (1 + probability) / 2]
     observed = statistics(y, study.codes, count)
     lower, upper, p = (np.full(observed.shape, np.nan) for _ in range(3))
-    for block in _shown(blocks(y.shape[1], 8 * len(every) * len(y)), progress_bar, y.shape[1], "Replicated"):
+    for block in _shown(blocks(y.shape[1], 8 * len(every) * len(y)), progress_bar, "Replicated"):
         rng = np.random.default_rng([fit.settings["seed"], block.start])
         some, seen = of_features(draws, block), np.isfinite(y[:, block])
         tables = replicated(some, seen, study.x, levels, rng, subject_sd[:, block], nu)
@@ -272,8 +272,8 @@ def _tails(fit: Fit, every: np.ndarray) -> np.ndarray | None:
     return stacked(fit.parameters, "nu")[every] if "nu" in fit.parameters else None
 
 
-def _shown(parts: Iterator[slice], progress_bar: bool, features: int, text: str) -> Iterator[slice]:
-    """Yield blocks of features with a bar over them."""
+def _shown(parts: Sequence[slice], progress_bar: bool, text: str) -> Iterable[slice]:
+    """Return blocks of features with a bar over them."""
     from rich.progress import track
 
-    return iter(track(list(parts), text, disable=not progress_bar))
+    return track(parts, text, disable=not progress_bar)
