@@ -239,12 +239,7 @@ def fit(
     if robust:
         shared_factors = _check_robust(data, method, shared_factors, asked)
     if isinstance(data, ChunkedStudy):
-        if method != "eb" or shared_factors != 0 or asked.needs_cross:
-            raise BayesCombatError(
-                "Expected method='eb' without shared_factors, factors or covariance for a study in chunks, found "
-                f"method={method!r} or one of these. They need all features of a scan at once: fit in memory, or "
-                "by NUTS in blocks of features (fit_blocks)."
-            )
+        _check_chunks(method, shared_factors, asked)
         return Fit(chunked_tree(data, shrinkage, mean_only, compat, progress_bar))
     if shared_factors is None:
         shared_factors = by_default(data) if isinstance(data, Study | Moments) else 0
@@ -301,6 +296,15 @@ def _check_cells(data: Study | Moments | ChunkedStudy, asked: Asked) -> None:
             "Expected neither factors, covariance nor a study in chunks for uncertainty, found one of these. What is "
             "done across features has no posterior that is known given the rest, and a fit of chunks keeps estimates "
             "alone. Leave uncertainty out; for a study in memory there is method='nuts' too."
+        )
+
+
+def _check_chunks(method: str, shared_factors: SharedFactors | None, asked: Asked) -> None:
+    if method != "eb" or shared_factors != 0 or asked.needs_cross:
+        raise BayesCombatError(
+            "Expected method='eb' without shared_factors, factors or covariance for a study in chunks, found "
+            f"method={method!r} or one of these. They need all features of a scan at once: fit in memory, or "
+            "by NUTS in blocks of features (fit_blocks)."
         )
 
 
