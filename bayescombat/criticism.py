@@ -35,6 +35,15 @@ class LeftOut:
         a cell is missing. ``batch`` (obs).
     draws : int
         How many posterior draws they are from.
+
+    Examples
+    --------
+    >>> import bayescombat as bc
+    >>> simulation = bc.datasets.simulate((20, 15, 10), features=3)
+    >>> study = bc.Study.from_dataframe(simulation.table, batch="site", features=simulation.features)
+    >>> fit = bc.fit(study, chains=2, draws=500, seed=1, progress_bar=False)
+    >>> bc.loo(fit, progress_bar=False).elpd(by="feature").n_data_points
+    3
     """
 
     dataset: xr.Dataset
