@@ -73,8 +73,8 @@ def by_nuts(
 
     In a thread `stop` says when to give up; see `sample`.
     """
-    from bayescombat.diagnosis import diagnose
     from bayescombat.sampling import sample
+    from bayescombat.verdict import verdict_of
 
     fixed = fixed_effects(moments)
     warn_of_little_data(moments, fixed)
@@ -87,9 +87,9 @@ def by_nuts(
     levels = moments.levels
     still = [] if moments.reference is None else levels.positions([moments.reference])[0]
     reference = [levels.labels[level] for level in still]
-    found = diagnose(posterior, stats, asked=settings.total, reference=reference)
+    found = verdict_of(posterior, stats, asked=settings.total, reference=reference)
     if not found.converged:
-        warn(found.verdict, ConvergenceWarning)
+        warn(found.words, ConvergenceWarning)
     tree = xr.DataTree.from_dict(
         {
             "posterior": posterior,
@@ -106,7 +106,7 @@ def by_nuts(
         "settings": json.dumps(asdict(settings)),
         "priors": json.dumps(asdict(priors)),
         "shared_factors": shared_factors,
-        "verdict": found.verdict,
+        "verdict": found.words,
         "converged": int(found.converged),
     }
     return tree
