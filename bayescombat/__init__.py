@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayescombat import datasets
 from bayescombat.design import DesignSpec
+from bayescombat.diagnose import Diagnosis, diagnose
 from bayescombat.errors import *  # noqa: F403
 from bayescombat.errors import __all__ as _errors
 from bayescombat.fit import Fit, fit, fit_blocks, load
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ChunkedStudy",
     "DesignSpec",
+    "Diagnosis",
     "Fit",
     "Moments",
     "Priors",
     "Study",
     "build_model",
     "datasets",
+    "diagnose",
     "fit",
     "fit_blocks",
     "identify",
