@@ -223,7 +223,8 @@ def _holes(study: Study, found: Measured) -> list[Finding]:
         items.append(Finding("missing in a batch", "look", words, advice))
     scarce = share > MOSTLY_MISSING
     if scarce.any():
-        words = f"{counted(int(scarce.sum()), 'feature')} missing in more than half of the scans: {listing(features[scarce])}."
+        names = listing(features[scarce])
+        words = f"{counted(int(scarce.sum()), 'feature')} missing in more than half of the scans: {names}."
         items.append(Finding("mostly missing", "look", words, "Ask why, and leave them out if it is not by chance."))
     return items
 

@@ -94,8 +94,9 @@ def twin_features(y: np.ndarray) -> np.ndarray:
     size = np.sqrt((centred**2).sum(axis=0))
     told = (size > 1e-12 * np.sqrt(count) * np.abs(mean)) & (seen.sum(axis=0) >= 3)
     unit = centred / np.where(told, size, 1.0)
-    directions = np.random.default_rng(0).standard_normal((scans, 2))
-    along, holes = np.abs(directions[:, 0] @ unit), directions[:, 1] @ seen
+    along = np.abs(np.random.default_rng(0).standard_normal(scans) @ unit)
+    # Rounding of sums must not part features that miss the same cells.
+    holes = np.unique(np.packbits(seen, axis=0), axis=1, return_inverse=True)[1].ravel()
     order = np.lexsort((along, holes))
     order = order[told[order]]
     pairs = []
