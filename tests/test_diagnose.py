@@ -96,6 +96,13 @@ def test_what_is_no_study_is_refused(table: pd.DataFrame) -> None:
         bc.diagnose(table)
 
 
+def test_a_site_alone_is_refused(table: pd.DataFrame) -> None:
+    design = study_of(table).spec
+    alone = bc.Study.from_design(table[table["site"] == "site_02"], design)
+    with pytest.raises(bc.DataError, match="at least two batches to diagnose, found 'site_02' alone"):
+        bc.diagnose(alone)
+
+
 @pytest.mark.parametrize("module", ARRAYS_ONLY)
 def test_numeric_modules_stay_numeric(module: str) -> None:
     path = Path(__file__).parents[1] / "bayescombat" / "diagnose" / f"{module}.py"
@@ -290,7 +297,7 @@ def test_false_alarms_of_outlying_scans_are_as_rare_as_said(design: dict[str, An
     for seed in range(60):
         simulation = bc.datasets.simulate((40, 30, 20, 12, 8), features=30, seed=seed, **design)
         named += "outlying scans" in grave(diagnosis_of(simulation.table))
-    # One in a hundred is aimed at, up to three were simulated; five of sixty would be a bad day of either.
+    # One in a hundred is aimed at, none to four were simulated: five of sixty would be a defect.
     assert named < 5
 
 

@@ -102,14 +102,14 @@ def diagnose(study: Study) -> Diagnosis:
     Raises
     ------
     DataError
-        If this is no study that holds its measurements.
+        If this is no study that holds its measurements, or one of a single batch.
 
     Notes
     -----
     Residuals are those of least squares, in robust standard deviations of their batch, which are drawn to each other as
     far as batches are alike. Of a scan two distances are taken, along ten principal components and beside them (Hubert,
     Rousseeuw and Vanden Branden 2005, doi:10.1198/004017004000000563), and held against their batch's medians; limits
-    are such that of a hundred studies of normal features one names any scan (simulated: none to three). Batches of
+    are such that of a hundred studies of normal features one names any scan (simulated: none to four). Batches of
     fewer than five scans are not judged. Features are strongly skewed from an L-skewness (Hosking 1990,
     doi:10.1111/j.2517-6161.1990.tb01775.x) of 0.15 on, about that of a gamma distribution with skewness 1.
 
@@ -141,6 +141,7 @@ def diagnose(study: Study) -> Diagnosis:
             f"Expected a Study to diagnose, found {type(study).__name__}. "
             "Make one first: bayescombat.Study.from_dataframe(table, batch=..., covariates=...)."
         )
+    _check_batches(study)
     found = measured(study)
     findings = [*_refusal(found), *_overlap(study), *of_batches(study, found), *of_covariates(study, found)]
     findings += [*of_scans(study, found), *of_features(study, found), *of_subjects(study)]
@@ -155,6 +156,15 @@ def diagnose(study: Study) -> Diagnosis:
         f"{len(found.moments.levels.labels)} batches"
     )
     return Diagnosis(title, tuple(ranked), labelled(study, found))
+
+
+def _check_batches(study: Study) -> None:
+    """Raise a DataError if there is one batch."""
+    if len(study.batches) < 2:
+        raise DataError(
+            f"Expected at least two batches to diagnose, found {study.batches[0]!r} alone: batches are held against "
+            "each other. Diagnose the pooled table, or the sites that you have together."
+        )
 
 
 def _refusal(found: Measured) -> list[Finding]:
