@@ -117,7 +117,7 @@ def diagnose(study: Study) -> Diagnosis:
     deviation. Nothing is said where so few distinct values stand that scans would agree by chance.
 
     The data's share is that of a hierarchical model. Empirical Bayes as published learns the spreads with the errors in
-    them, and shrinks shifts by half at most.
+    them, and shrinks shifts by about half at most.
 
     Examples
     --------
