@@ -121,17 +121,24 @@ def gaps(
 
 
 def _ranges_apart(values: np.ndarray, codes: np.ndarray) -> dict[int, str]:
-    by_batch = pd.Series(values).groupby(codes)
-    low, high = by_batch.min().to_numpy(), by_batch.max().to_numpy()
+    low, high = _ends(values, codes)
     meets = (low[:, None] <= high) & (high[:, None] >= low)
-    alone = (meets.sum(axis=1) == 1) & (by_batch.size().to_numpy() >= 2)
+    alone = (meets.sum(axis=1) == 1) & (np.bincount(codes) >= 2)
     return {int(i): f"{low[i]:.6g} to {high[i]:.6g}" for i in np.flatnonzero(alone)}
 
 
 def _single_levels(found: np.ndarray, codes: np.ndarray) -> dict[int, str]:
-    if len(set(found)) < 2:
+    positions, distinct = pd.factorize(found)
+    if len(distinct) < 2:
         return {}
-    by_batch = pd.Series(found).groupby(codes)
-    single = ((by_batch.nunique() == 1) & (by_batch.size() >= 2)).to_numpy()
-    level = by_batch.first().to_numpy()
-    return {int(i): f"all {level[i]}" for i in np.flatnonzero(single)}
+    low, high = _ends(positions, codes)
+    single = (low == high) & (np.bincount(codes) >= 2)
+    return {int(i): f"all {distinct[int(low[i])]}" for i in np.flatnonzero(single)}
+
+
+def _ends(values: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and the highest of the values (obs,) in every level, (level,)."""
+    low, high = np.full(codes.max() + 1, np.inf), np.full(codes.max() + 1, -np.inf)
+    np.minimum.at(low, codes, values)
+    np.maximum.at(high, codes, values)
+    return low, high
