@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from bayescombat import datasets
 from bayescombat.criticism import LeftOut, loo, predictive_check
 from bayescombat.design import DesignSpec
+from bayescombat.diagnose import Diagnosis, diagnose
 from bayescombat.downstream import pool
 from bayescombat.errors import *  # noqa: F403
 from bayescombat.errors import __all__ as _errors
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChunkedStudy",
     "DesignSpec",
+    "Diagnosis",
     "Fit",
     "LeftOut",
     "Moments",
@@ -28,6 +30,7 @@ __all__ = [
     "Study",
     "build_model",
     "datasets",
+    "diagnose",
     "fit",
     "fit_blocks",
     "identify",

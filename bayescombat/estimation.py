@@ -75,8 +75,8 @@ def by_nuts(
 
     In a thread `stop` says when to give up; see `sample`. Of a study to be fitted with heavy tails the rows are given.
     """
-    from bayescombat.diagnosis import diagnose
     from bayescombat.sampling import sample
+    from bayescombat.verdict import verdict_of
 
     fixed = fixed_effects(moments)
     warn_of_little_data(moments, fixed)
@@ -89,9 +89,9 @@ def by_nuts(
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
     still = moments.reference_levels
     reference = [] if still is None else [moments.levels.labels[level] for level in still]
-    found = diagnose(posterior, stats, asked=settings.total, reference=reference)
+    found = verdict_of(posterior, stats, asked=settings.total, reference=reference)
     if not found.converged:
-        warn(found.verdict, ConvergenceWarning)
+        warn(found.words, ConvergenceWarning)
     tree = xr.DataTree.from_dict(
         {
             "posterior": posterior,
@@ -108,7 +108,7 @@ def by_nuts(
         "settings": json.dumps(asdict(settings)),
         "priors": json.dumps(asdict(priors)),
         "shared_factors": shared_factors,
-        "verdict": found.verdict,
+        "verdict": found.words,
         "converged": int(found.converged),
         "robust": int(robust is not None),
     }

@@ -14,7 +14,17 @@ from bayescombat.regression import least_squares, products_of_covariates
 from bayescombat.repeated import freedom_of
 from bayescombat.shrinkage import LEAST_FREEDOM
 
-__all__ = ["Aside", "check_observed", "estimable", "joined_aside", "told_apart", "warn_of_set_aside"]
+__all__ = [
+    "COLLINEAR",
+    "NO_VARIATION",
+    "Aside",
+    "check_observed",
+    "estimable",
+    "joined_aside",
+    "squares_of_covariates",
+    "told_apart",
+    "warn_of_set_aside",
+]
 
 type Aside = dict[str, list[str]]
 
@@ -254,10 +264,8 @@ def _check_confounding(moments: Moments, aside: Aside) -> Moments:
         return moments
     # Penalised columns are told from anything by their penalty.
     free = moments.spec.unpenalised
-    pooled = products_of_covariates(moments)[2][:, free[:, None], free]
-    offset = np.where((moments.n > 0)[..., None], moments.mean_x - moments.center, 0.0)
-    total = moments.sxx.sum(axis=0) + np.einsum("bfp,bfq->fpq", moments.n[..., None] * offset, offset)
-    within, overall = np.einsum("fpp->fp", pooled), np.einsum("fpp->fp", total)[:, free]
+    pooled, overall = squares_of_covariates(moments)
+    within = np.einsum("fpp->fp", pooled)
     flat = within <= NO_VARIATION * overall
     scale = np.sqrt(np.where(within > 0, within, 1))
     values, vectors = np.linalg.eigh(pooled / (scale[:, :, None] * scale[:, None, :]))
@@ -272,6 +280,22 @@ def _check_confounding(moments: Moments, aside: Aside) -> Moments:
         f"Expected covariates that can be told apart within batches, found {listing(names)} to be collinear within "
         f"every one of the batches {listing(moments.batches)}. Leave one of them out."
     )
+
+
+def squares_of_covariates(moments: Moments) -> tuple[np.ndarray, np.ndarray]:
+    """Return what batches leave of unpenalised design columns, and the columns' sums of squares.
+
+    Returns
+    -------
+    within : ndarray, (1 or feature, column, column)
+        Cross-products of the columns, less what batches explain.
+    overall : ndarray, (1 or feature, column)
+        Sums of squares about the columns' means.
+    """
+    free = moments.spec.unpenalised
+    offset = np.where((moments.n > 0)[..., None], moments.mean_x - moments.center, 0.0)
+    overall = np.einsum("bfpp->fp", moments.sxx) + np.einsum("bfp,bfp->fp", moments.n[..., None] * offset, offset)
+    return products_of_covariates(moments)[2][:, free[:, None], free], overall[:, free]
 
 
 def _flat_error(moments: Moments, flat: np.ndarray) -> ConfoundedDesignError:

@@ -39,8 +39,8 @@ def measured(form: str) -> dict[str, float]:
     """Return the seconds of every stage in this process, which should have imported nothing yet."""
     started = time.perf_counter()
     import bayescombat as bc
-    import bayescombat.diagnosis
     import bayescombat.sampling
+    import bayescombat.verdict
 
     if form == "readable":
         import bayescombat.model
@@ -56,7 +56,7 @@ def measured(form: str) -> dict[str, float]:
     _timed(seconds, "compile", "bayescombat.sampling", "density_of")
     _timed(seconds, "sample", "bayescombat.sampling", "drawn")
     _timed(seconds, "identify", "bayescombat.estimation", "identify")
-    _timed(seconds, "diagnose", "bayescombat.diagnosis", "diagnose")
+    _timed(seconds, "diagnose", "bayescombat.verdict", "verdict_of")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bc.BayesCombatWarning)
         fit = bc.fit(study, seed=1, progress_bar=False, shared_factors=0)

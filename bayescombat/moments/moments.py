@@ -145,9 +145,18 @@ class Moments:
     @property
     def constant_inside(self) -> np.ndarray:
         """Which features are constant in a batch of two or more scans, (feature,)."""
-        inside = [column == level for column in self.levels.known(self.batches).T for level in np.unique(column)]
+        columns = self.levels.known(self.batches).T
+        return self._constant_in([column == level for column in columns for level in np.unique(column)]).any(axis=0)
+
+    @property
+    def constant_in_levels(self) -> np.ndarray:
+        """Which features are constant in which levels of two or more scans, (level, feature); see `Levels.labels`."""
+        positions = self.positions
+        return self._constant_in([(positions == at).any(axis=1) for at in range(len(self.levels.labels))])
+
+    def _constant_in(self, inside: Sequence[np.ndarray]) -> np.ndarray:
         found = [self._same(rows) & (self.n[rows].sum(axis=0) >= 2) for rows in inside]
-        return np.asarray(np.any(found, axis=0))
+        return np.array(found, dtype=bool).reshape(len(inside), len(self.features))
 
     def _same(self, rows: np.ndarray) -> np.ndarray:
         """Return which features have one value in all observed scans of some batches, (feature,)."""

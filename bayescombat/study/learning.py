@@ -39,6 +39,7 @@ class Parts(NamedTuple):
     spec: DesignSpec
     reference: str | None
     subjects: np.ndarray | None
+    sources: pd.DataFrame
 
 
 def learned_parts(
@@ -54,7 +55,7 @@ def learned_parts(
     The other parameters, and the errors, are those of `learned_rows`.
     """
     rows = learned_rows(table, variables, features, reference, asked)
-    return Parts(measured(table, rows[4], copy), *rows)
+    return Parts(measured(table, rows[4], copy), *rows, table[list(rows[4].sources)].copy())
 
 
 def learned_rows(

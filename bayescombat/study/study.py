@@ -46,6 +46,8 @@ class Study:
         Label of the batch that the others are harmonized to; None for the pooled target.
     subjects : ndarray of str objects, (obs,), optional
         Labels of the scans' subjects, where repeated scans are modelled.
+    sources : pandas.DataFrame, optional
+        Covariates as they stand in the table, by labels of scans; a study that a file holds has none.
 
     Examples
     --------
@@ -70,6 +72,7 @@ class Study:
     spec: DesignSpec
     reference: str | None = None
     subjects: np.ndarray | None = None
+    sources: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only, as views, so that the caller's own stay as they are."""
@@ -311,7 +314,8 @@ class Study:
         name = None if reference is None else named_cell(reference, design.batch, "reference")
         y = measured(table, design)
         codes, subjects = positions(cells, batches), subject_labels(table, design)
-        return cls(y, design.matrix(table), codes, batches, table.index, design, name, subjects)
+        sources = table[list(design.sources)].copy()
+        return cls(y, design.matrix(table), codes, batches, table.index, design, name, subjects, sources)
 
     def conforming(self, design: DesignSpec) -> Self:
         """Return this study under another spec of the same design, so that moments of both can be merged.

@@ -9,7 +9,7 @@ import xarray as xr
 from bayescombat.convergence import convergence
 from bayescombat.errors import listing
 
-__all__ = ["Diagnosis", "diagnose"]
+__all__ = ["Verdict", "verdict_of"]
 
 # The largest R-hat of thousands of parameters exceeds the usual 1.01 by chance alone.
 LARGEST_RHAT = 1.02
@@ -23,27 +23,27 @@ ADVICE = "Sample longer (draws, tune), raise target_accept, and look at the name
 
 
 @dataclass(frozen=True, eq=False)
-class Diagnosis:
+class Verdict:
     """What the sampler's draws are worth.
 
     Parameters
     ----------
     converged : bool
         Whether the draws may be used as they stand.
-    verdict : str
+    words : str
         One sentence or two, in words and figures.
     rhat, ess_bulk, ess_tail : xarray.Dataset
         Per parameter.
     """
 
     converged: bool
-    verdict: str
+    words: str
     rhat: xr.Dataset
     ess_bulk: xr.Dataset
     ess_tail: xr.Dataset
 
 
-def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: Sequence[str] = ()) -> Diagnosis:
+def verdict_of(posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: Sequence[str] = ()) -> Verdict:
     """Judge the draws by R-hat, effective sample sizes, divergences, E-BFMI and tree depth.
 
     Parameters
@@ -79,10 +79,10 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: Se
     found += _of_the_sampler(stats)
     figures = _figures(rhat, bulk, tail, stats)
     if found:
-        verdict = f"Not to be trusted as it stands: {'; '.join(found)}. {ADVICE} ({figures})"
+        words = f"Not to be trusted as it stands: {'; '.join(found)}. {ADVICE} ({figures})"
     else:
-        verdict = f"Converged: {figures}."
-    return Diagnosis(not found, verdict, rhat, bulk, tail)
+        words = f"Converged: {figures}."
+    return Verdict(not found, words, rhat, bulk, tail)
 
 
 def _figures_of_parameters(posterior: xr.Dataset) -> list[xr.Dataset]:
