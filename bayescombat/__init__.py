@@ -6,6 +6,7 @@ from bayescombat import datasets
 from bayescombat.design import DesignSpec
 from bayescombat.errors import *  # noqa: F403
 from bayescombat.errors import __all__ as _errors
+from bayescombat.evaluate import Evaluation, evaluate
 from bayescombat.fit import Fit, fit, fit_blocks, load
 from bayescombat.moments import Moments, merge
 from bayescombat.parameters import identify
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ChunkedStudy",
     "DesignSpec",
+    "Evaluation",
     "Fit",
     "Moments",
     "Priors",
     "Study",
     "build_model",
     "datasets",
+    "evaluate",
     "fit",
     "fit_blocks",
     "identify",

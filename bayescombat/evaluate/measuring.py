@@ -1,0 +1,215 @@
+"""Every metric of every table: estimate, how sure it is, and what chance or the batches by themselves say."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from bayescombat.evaluate.chance import STATISTICS, chance_shares, standardised
+from bayescombat.evaluate.classification import CLASSIFIERS, balanced_accuracy, chance_accuracies
+from bayescombat.evaluate.folds import Exchange
+from bayescombat.evaluate.metrics import jackknife, preservation, removal
+from bayescombat.evaluate.preservation import group_effects, shared_variance, typical_effect
+from bayescombat.evaluate.removal import batch_shares, location_tests, scale_tests
+from bayescombat.evaluate.tables import Plan, Tables
+from bayescombat.evaluate.travelling import intraclass_correlations
+from bayescombat.evaluate.within import filled, pooled_slopes, recoded, residuals, within_slopes
+
+__all__ = ["Measured", "Score", "measured"]
+
+FALSE_DISCOVERIES = 0.05
+TESTS = {"features that differ in mean": location_tests, "features that differ in spread": scale_tests}
+
+
+class Score(NamedTuple):
+    """One metric of one table; NaN where there is no such number."""
+
+    estimate: float
+    sd: float = np.nan
+    p: float = np.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """All metrics, by name.
+
+    Parameters
+    ----------
+    kinds : dict of str
+        "removal" or "preservation".
+    scores : dict of Score
+        Also by name of the table.
+    expected : dict of float
+        What chance says of removal, and batches by themselves of preservation.
+    features : dict of ndarray, (..., feature)
+        What is known of every feature: by what it is, and by batch variable and table, or by table.
+    """
+
+    kinds: dict[str, str] = field(default_factory=dict)
+    scores: dict[tuple[str, str], Score] = field(default_factory=dict)
+    expected: dict[str, float] = field(default_factory=dict)
+    features: dict[tuple[str, ...], np.ndarray] = field(default_factory=dict)
+
+    def add(self, kind: str, metric: str, table: str, score: Score) -> None:
+        """Note one score."""
+        self.kinds[metric] = kind
+        self.scores[metric, table] = score
+
+
+def measured(
+    plan: Plan,
+    tables: Mapping[str, Tables],
+    within: Mapping[str, np.ndarray],
+    permutations: int,
+    advance: Callable[[], None],
+) -> Measured:
+    """Return all metrics of the judged scans.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is evaluated.
+    tables : mapping of Tables
+        Those of raw values first.
+    within : mapping of ndarray, (obs,)
+        Traits as `within_batches` predicts them.
+    permutations : int
+        Of labels, to say what chance does.
+    advance : callable
+        Called after every table, and for every batch variable.
+    """
+    scans, found = plan.of(plan.judged), Measured()
+    raw = tables["raw"].values[0]
+    for name, table in tables.items():
+        for variable in scans.batch:
+            _removed(found, name, table, scans, variable, permutations)
+        _preserved(found, name, table, scans, raw)
+        advance()
+    for variable in scans.batch:
+        _chance_of_removal(found, tables, raw, scans, variable, permutations)
+        advance()
+    _expected_of_preservation(found, scans, raw, within)
+    return found
+
+
+def _combined(numbers: np.ndarray, sampling: float = np.nan) -> Score:
+    """Return the estimate of several tables, the first being that of no draw.
+
+    With draws it is their mean, and its variance the sum of that of sampling and of that between draws (Rubin 1987,
+    doi:10.1002/9780470316696).
+    """
+    if len(numbers) == 1:
+        return Score(float(numbers[0]), sampling)
+    count = len(numbers) - 1
+    between = (1 + 1 / count) * np.var(numbers[1:], ddof=1) if count > 1 else 0.0
+    return Score(float(numbers[1:].mean()), float(np.sqrt(np.nan_to_num(sampling) ** 2 + between)))
+
+
+def _over_draws(of_tables: list[np.ndarray]) -> np.ndarray:
+    """Return the mean over draws of what is known of features, or that of the only table."""
+    return np.asarray(np.mean(of_tables[1:] or of_tables, axis=0))
+
+
+def _all_tables(of_one: Callable[[int, np.ndarray], dict[str, float]], count: int, scans: Plan) -> dict[str, Score]:
+    """Return scores of statistics of a table by its number and the positions of scans."""
+    everyone = np.arange(len(scans.fold))
+    whole = [of_one(number, everyone) for number in range(count)]
+    spread = jackknife(lambda rows: of_one(0, rows), scans, whole[0])
+    return {metric: _combined(np.array([one[metric] for one in whole]), spread[metric]) for metric in whole[0]}
+
+
+def _removed(found: Measured, name: str, table: Tables, scans: Plan, variable: str, permutations: int) -> None:
+    count, labels = len(table.values), recoded(scans.batch[variable])
+    exchange = Exchange.of(recoded(scans.units), scans.fold)
+    for kind in CLASSIFIERS:
+        predicted = table.batches[variable, kind]
+        truth = scans.batch[variable]
+        parts = [balanced_accuracy(one == truth, labels, scans.units) for one in predicted]
+        score = _combined(np.array([estimate for estimate, _ in parts]), parts[0][1])
+        chance = chance_accuracies(predicted[0], truth, exchange, permutations, scans.seed)
+        p = (1 + (chance >= parts[0][0] - 1e-12).sum()) / (1 + permutations)
+        found.add("removal", f"{variable}: {kind}", name, score._replace(p=float(p)))
+    shares = _all_tables(
+        lambda number, rows: removal(table.values[number][rows], scans.of(rows), variable), count, scans
+    )
+    for metric, score in shares.items():
+        found.add("removal", f"{variable}: {metric}", name, score)
+    for metric, test in TESTS.items():
+        p_values = [test(one, scans.x, labels, scans.learned_apart) for one in table.values]
+        adjusted = [stats.false_discovery_control(one) for one in p_values]
+        shared = np.array([(one <= FALSE_DISCOVERIES).mean() for one in adjusted])
+        found.add("removal", f"{variable}: {metric}", name, _combined(shared))
+        found.features["false-discovery p", metric, variable, name] = _over_draws(adjusted)
+    of_features = [batch_shares(one, scans.x, labels, scans.learned_apart) for one in table.values]
+    found.features["share of variance", variable, name] = _over_draws(of_features)
+
+
+def _preserved(found: Measured, name: str, table: Tables, scans: Plan, raw: np.ndarray) -> None:
+    def of_one(number: int, rows: np.ndarray) -> dict[str, float]:
+        predicted = {trait: one[number][rows] for trait, one in table.traits.items()}
+        return preservation(table.values[number][rows], raw[rows], scans.of(rows), predicted)
+
+    for metric, score in _all_tables(of_one, len(table.values), scans).items():
+        found.add("preservation", metric, name, score)
+    for trait in scans.traits:
+        if trait.levels and trait.values is not None:
+            truth = trait.values.astype(np.int64)
+            parts = [balanced_accuracy(one == truth, truth, scans.units) for one in table.traits[trait.name]]
+            score = _combined(np.array([estimate for estimate, _ in parts]), parts[0][1])
+            found.add("preservation", f"{trait.name}: balanced accuracy", name, score)
+    of_subjects = len(np.unique(scans.units)) < len(scans.units)
+    found.features["slope", name] = _over_draws([pooled_slopes(one, scans.x) for one in table.values])
+    if of_subjects:
+        parts = [intraclass_correlations(one, scans.units) for one in table.values]
+        found.features["intraclass correlation", name] = _over_draws(parts)
+
+
+def _chance_of_removal(
+    found: Measured, names: Iterable[str], raw: np.ndarray, scans: Plan, variable: str, permutations: int
+) -> None:
+    """Add what chance says of removal, and how often it says as much as was found."""
+    labels = recoded(scans.batch[variable])
+    for kind in CLASSIFIERS:
+        found.expected[f"{variable}: {kind}"] = 1 / (labels.max() + 1)
+    complete = residuals(filled(raw, scans.seed), scans.x, scans.cells)
+    shares = chance_shares(
+        standardised(complete, labels),
+        labels,
+        scans.learned_apart,
+        Exchange.of(recoded(scans.units), scans.fold),
+        permutations,
+        scans.seed,
+    )
+    for chance, statistic in zip(shares.T, STATISTICS, strict=True):
+        metric = f"{variable}: share of {statistic}"
+        found.expected[metric] = float(chance.mean())
+        for name in names:
+            score = found.scores[metric, name]
+            p = (1 + (chance >= score.estimate).sum()) / (1 + permutations)
+            found.scores[metric, name] = score._replace(p=float(p))
+    for metric in ("share of covariances", *TESTS):
+        found.expected[f"{variable}: {metric}"] = 0.0
+
+
+def _expected_of_preservation(found: Measured, scans: Plan, raw: np.ndarray, within: Mapping[str, np.ndarray]) -> None:
+    """Add what raw values say that know nothing of differences between batches."""
+    found.features["slope", "within batches"] = within_slopes(raw, scans.x, scans.cells)
+    found.expected["order of scans within batches"] = 1.0
+    for trait in scans.traits:
+        if len(trait.columns):
+            found.expected[f"{trait.name}: effect"] = 1.0
+        if trait.levels and len(trait.columns):
+            effects = group_effects(raw, scans.x, trait.columns, scans.cells)
+            found.expected[f"{trait.name}: effect size"] = typical_effect(effects)
+        if trait.values is None:
+            continue
+        predicted = within[trait.name]
+        if trait.levels:
+            truth = trait.values.astype(np.int64)
+            metric = f"{trait.name}: balanced accuracy"
+            found.expected[metric] = balanced_accuracy(predicted == truth, truth, scans.units)[0]
+        else:
+            metric = f"{trait.name}: R² within batches"
+            found.expected[metric] = shared_variance(trait.values, predicted, scans.cells)
