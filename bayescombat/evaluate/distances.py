@@ -26,7 +26,7 @@ def rotated(values: np.ndarray) -> np.ndarray:
 def covariance_share(values: np.ndarray, batch: np.ndarray) -> float:
     r"""Return the share of squared covariances that is differences between batches.
 
-    .. math:: \Big(\sum_i w_i \mathrm{tr}\,\Sigma_i^2 - \mathrm{tr}\,\bar\Sigma^2\Big) \Big/ \sum_i w_i \mathrm{tr}\,\Sigma_i^2
+    .. math:: 1 - \mathrm{tr}\,\bar\Sigma^2 \Big/ \sum_i w_i \, \mathrm{tr}\,\Sigma_i^2
 
     with :math:`\bar\Sigma = \sum_i w_i \Sigma_i` and weights by scans: squared Frobenius distances of the batches'
     covariance matrices, about zero where these are the same.

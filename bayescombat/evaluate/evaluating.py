@@ -59,7 +59,8 @@ def evaluate(
         against the others.
     covariates : DataFrame or mapping of names to array-likes of (obs,), optional
         What else should be preserved, such as a diagnosis that the formula does not name, and values of what the
-        formula has as splines. Numbers, or labels of groups. The preserved covariates of the study are always looked at.
+        formula has as splines. Numbers, or labels of groups (two numbers that are one apart are taken for such).
+        The preserved covariates of the study are always looked at.
     subject : array-like of (obs,), optional
         Labels of subjects, if the study was made without. Their scans are held out together, and are compared.
     held_out : bool
@@ -114,13 +115,14 @@ def evaluate(
     exchanges of labels among held-out scans. *Shares* are of differences between held-out scans of the same fold, given
     covariates: of the variance of the median feature and of ten principal components (Boedigheimer et al. 2008,
     doi:10.1186/1471-2164-9-285), of squared covariances (Li and Chen 2012, doi:10.1214/12-AOS993), and of distances
-    (Székely and Rizzo 2013, doi:10.1016/j.jspi.2013.03.018). *Features that differ* are found by analysis of covariance
-    and by the test of Brown and Forsythe (1974, doi:10.1080/01621459.1974.10482955), at a false-discovery rate of 5 %
-    (Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x).
+    (Székely and Rizzo 2013, doi:10.1016/j.jspi.2013.03.018). *Means* and *spreads that differ* are those of features,
+    found by analysis of covariance and by the test of Brown and Forsythe (1974, doi:10.1080/01621459.1974.10482955), at
+    a false-discovery rate of 5 % (Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x).
 
     Held-out scans of a batch share the error of its estimated effect, so that a good method leaves something. Chance is
-    what plain means of the training scans would leave of batches that do not differ; the tests of means and spreads
-    allow for it; a method that shrinks can leave less.
+    what plain means of the training scans would leave of batches that do not differ; a method that shrinks can leave
+    less. In the tests of means and spreads the error cancels over the folds. Classifiers saw it in the training scans
+    with the opposite sign, and may fall somewhat below chance.
 
     **Preservation.** *Effect*: slopes in an analysis of harmonized values that knows no batch, over those of raw values
     within batches, for all features together; one is right. *R²* and *balanced accuracy*: covariates predicted from

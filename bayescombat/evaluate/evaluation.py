@@ -47,7 +47,7 @@ class Evaluation:
     def table(self) -> pd.DataFrame:
         """A row for each metric: ``kind``, the estimate of every table, and what is ``expected`` of it."""
         data = self.dataset
-        found = data["estimate"].to_pandas()
+        found = pd.DataFrame(data["estimate"].values, data["metric"].to_index(), data["table"].to_index())
         found.insert(0, "kind", data["kind"].values)
         found["expected"] = data["expected"].values
         return found

@@ -20,7 +20,7 @@ from bayescombat.evaluate.within import filled, pooled_slopes, recoded, residual
 __all__ = ["Measured", "Score", "measured"]
 
 FALSE_DISCOVERIES = 0.05
-TESTS = {"features that differ in mean": location_tests, "features that differ in spread": scale_tests}
+TESTS = {"means that differ": location_tests, "spreads that differ": scale_tests}
 
 
 class Score(NamedTuple):
@@ -137,7 +137,7 @@ def _removed(found: Measured, name: str, table: Tables, scans: Plan, variable: s
     for metric, score in shares.items():
         found.add("removal", f"{variable}: {metric}", name, score)
     for metric, test in TESTS.items():
-        p_values = [test(one, scans.x, labels, scans.learned_apart) for one in table.values]
+        p_values = [test(one, scans.x, labels) for one in table.values]
         adjusted = [stats.false_discovery_control(one) for one in p_values]
         shared = np.array([(one <= FALSE_DISCOVERIES).mean() for one in adjusted])
         found.add("removal", f"{variable}: {metric}", name, _combined(shared))
@@ -151,19 +151,21 @@ def _preserved(found: Measured, name: str, table: Tables, scans: Plan, raw: np.n
         predicted = {trait: one[number][rows] for trait, one in table.traits.items()}
         return preservation(table.values[number][rows], raw[rows], scans.of(rows), predicted)
 
-    for metric, score in _all_tables(of_one, len(table.values), scans).items():
-        found.add("preservation", metric, name, score)
+    scores = _all_tables(of_one, len(table.values), scans)
     for trait in scans.traits:
-        if trait.levels and trait.values is not None:
+        if trait.levels:
+            assert trait.values is not None
             truth = trait.values.astype(np.int64)
             parts = [balanced_accuracy(one == truth, truth, scans.units) for one in table.traits[trait.name]]
             score = _combined(np.array([estimate for estimate, _ in parts]), parts[0][1])
-            found.add("preservation", f"{trait.name}: balanced accuracy", name, score)
-    of_subjects = len(np.unique(scans.units)) < len(scans.units)
+            scores[f"{trait.name}: balanced accuracy"] = score
+    owners = [f"{trait.name}: " for trait in scans.traits]
+    for metric in sorted(scores, key=lambda metric: [not metric.startswith(owner) for owner in owners]):
+        found.add("preservation", metric, name, scores[metric])
     found.features["slope", name] = _over_draws([pooled_slopes(one, scans.x) for one in table.values])
-    if of_subjects:
-        parts = [intraclass_correlations(one, scans.units) for one in table.values]
-        found.features["intraclass correlation", name] = _over_draws(parts)
+    if len(np.unique(scans.units)) < len(scans.units):
+        of_tables = [intraclass_correlations(one, scans.units) for one in table.values]
+        found.features["intraclass correlation", name] = _over_draws(of_tables)
 
 
 def _chance_of_removal(
@@ -196,7 +198,7 @@ def _chance_of_removal(
 def _expected_of_preservation(found: Measured, scans: Plan, raw: np.ndarray, within: Mapping[str, np.ndarray]) -> None:
     """Add what raw values say that know nothing of differences between batches."""
     found.features["slope", "within batches"] = within_slopes(raw, scans.x, scans.cells)
-    found.expected["order of scans within batches"] = 1.0
+    found.expected["order within batches"] = 1.0
     for trait in scans.traits:
         if len(trait.columns):
             found.expected[f"{trait.name}: effect"] = 1.0

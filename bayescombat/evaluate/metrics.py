@@ -75,7 +75,7 @@ def preservation(values: np.ndarray, raw: np.ndarray, scans: Plan, predicted: Ma
         if trait.values is not None and not trait.levels:
             found[f"{name}: R² of prediction"] = shared_variance(trait.values, predicted[name], everyone)
             found[f"{name}: R² within batches"] = shared_variance(trait.values, predicted[name], batch)
-    found["order of scans within batches"] = float(rank_agreement(raw, values, batch, scans.learned_apart).mean())
+    found["order within batches"] = float(rank_agreement(raw, values, batch, scans.learned_apart).mean())
     return found | _of_subjects(values, scans)
 
 
@@ -95,8 +95,8 @@ def jackknife(statistic: Callable[[np.ndarray], Numbers], scans: Plan, whole: Nu
 
     .. math:: \Big(\frac{G - 1}{G} \sum_g (\hat\theta_{(g)} - \bar\theta)^2\Big)^{1/2}
 
-    Each of G = 20 groups of subjects, with about its share of every batch, is left out in turn (delete-a-group jackknife:
-    Efron and Stein 1981, doi:10.1214/aos/1176345462; Shao and Wu 1989, doi:10.1214/aos/1176347263).
+    Each of G = 20 groups of subjects, with about its share of every batch, is left out in turn (delete-a-group
+    jackknife: Efron and Stein 1981, doi:10.1214/aos/1176345462; Shao and Wu 1989, doi:10.1214/aos/1176347263).
 
     Parameters
     ----------

@@ -58,7 +58,7 @@ def group_effects(values: np.ndarray, x: np.ndarray, columns: np.ndarray, batch:
         inner = centred(x[rows], group)
         rest = centred(y, group)
         rest = rest - inner @ (np.linalg.pinv(inner, rcond=1e-10) @ rest)
-        return np.sqrt((rest**2).sum(axis=0) / max(len(rows) - group.max() - 1 - x.shape[1], 1))
+        return np.asarray(np.sqrt((rest**2).sum(axis=0) / max(len(rows) - group.max() - 1 - x.shape[1], 1)))
 
     sd = by_pattern(values, spread)
     return np.where(sd**2 > NOTHING, slopes[columns] / np.where(sd**2 > NOTHING, sd, 1.0), 0.0)

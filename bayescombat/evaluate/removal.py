@@ -113,31 +113,26 @@ def principal_scores(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def component_shares(scores: np.ndarray, batch: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Return the share of the variance of every principal component that batch explains, (component,).
 
-    Averaged by the components' variances this is the batch's part of a principal variance component analysis (Boedigheimer
-    et al. 2008, doi:10.1186/1471-2164-9-285).
+    Averaged by the components' variances this is the batch's part of a principal variance component analysis
+    (Boedigheimer et al. 2008, doi:10.1186/1471-2164-9-285).
     """
     return batch_shares(scores, np.zeros((len(scores), 0)), batch, fold)
 
 
-def location_tests(values: np.ndarray, x: np.ndarray, batch: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    r"""Return p-values of equal means of the batches, given covariates, (feature,).
+def location_tests(values: np.ndarray, x: np.ndarray, batch: np.ndarray) -> np.ndarray:
+    """Return p-values of equal means of the batches, given covariates, (feature,): analysis of covariance.
 
-    Notes
-    -----
-    Analysis of covariance. Held-out scans of a batch share the error of its shift, which was learned from the other
-    folds. With K folds the plain mean of a batch in these leaves a sum of squares whose expectation is K / (K - 1) times
-    that of no differences, with K - 1 instead of K free values for every batch: F is divided by the one and has the
-    other's degrees of freedom. So the test asks whether batches differ by more than that error. With one fold it is the
-    usual test.
+    Scans of all folds are taken together. Where batches lose the plain means of the other folds, what these are off by
+    cancels over the folds: so it is not what is found, and the test is conservative.
     """
 
     def tests(y: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return _tail(components(y, x[rows], batch[rows], fold[rows]), len(np.unique(fold[rows])))
+        return _tail(components(y, x[rows], batch[rows], np.zeros_like(rows)))
 
     return by_pattern(values, tests)
 
 
-def scale_tests(values: np.ndarray, x: np.ndarray, batch: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def scale_tests(values: np.ndarray, x: np.ndarray, batch: np.ndarray) -> np.ndarray:
     """Return p-values of equal spread in the batches, given covariates, (feature,).
 
     Brown and Forsythe (1974), doi:10.1080/01621459.1974.10482955: the test of means for distances from the median of
@@ -147,17 +142,17 @@ def scale_tests(values: np.ndarray, x: np.ndarray, batch: np.ndarray, fold: np.n
     def tests(y: np.ndarray, rows: np.ndarray) -> np.ndarray:
         group = recoded(batch[rows])
         rest = residuals(y, x[rows], group)
+        apart = np.zeros_like(rest)
         for code in range(group.max() + 1):
             mine = group == code
-            rest[mine] = np.abs(rest[mine] - np.median(rest[mine], axis=0))
-        return _tail(components(rest, x[rows][:, :0], group, fold[rows]), len(np.unique(fold[rows])))
+            apart[mine] = np.abs(rest[mine] - np.median(rest[mine], axis=0))
+        return _tail(components(apart, x[rows][:, :0], group, np.zeros_like(rows)))
 
-    return by_pattern(values, lambda y, rows: tests(y.copy(), rows))
+    return by_pattern(values, tests)
 
 
-def _tail(found: Components, folds: int) -> np.ndarray:
-    kept = (folds - 1) / folds if folds > 1 else 1.0
+def _tail(found: Components) -> np.ndarray:
     alike = found.within <= NOTHING
-    ratio = kept * found.between / np.where(alike, 1.0, found.within)
-    p = stats.f.sf(ratio, max(found.freedom_between * kept, 1.0), max(found.freedom_within, 1.0))
+    ratio = found.between / np.where(alike, 1.0, found.within)
+    p = stats.f.sf(ratio, max(found.freedom_between, 1.0), max(found.freedom_within, 1.0))
     return np.where(alike, np.where(found.between <= NOTHING, 1.0, 0.0), p)

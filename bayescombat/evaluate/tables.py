@@ -217,7 +217,7 @@ def _predicted(trait: Trait, train: np.ndarray, test: np.ndarray, seed: int) -> 
 
 
 def within_batches(plan: Plan) -> dict[str, np.ndarray]:
-    """Return traits of the judged scans (obs,) as raw values tell them that know nothing of differences between batches.
+    """Return traits of the judged scans (obs,) as raw values tell them without differences between batches.
 
     Features are measured from the mean that their batch has in the training scans; numbers too, and are predicted as
     deviations from it.

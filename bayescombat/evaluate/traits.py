@@ -118,9 +118,17 @@ def _coded(series: pd.Series, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
                 f"Expected a finite number of {name!r} for every scan, found {(~np.isfinite(numbers)).sum()} others. "
                 "Leave these scans out of the study."
             )
-        return numbers, ()
+        return _two_groups(numbers)
     levels, codes = np.unique(labels(series.astype(object), "covariate"), return_inverse=True)
     return codes.reshape(-1).astype(np.float64), tuple(map(str, levels))
+
+
+def _two_groups(numbers: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return numbers and no levels; or, if they are two that are one apart, such as 0 and 1, codes and levels."""
+    found = np.unique(numbers)
+    if len(found) == 2 and found[1] - found[0] == 1:
+        return numbers - found[0], tuple(f"{value:g}" for value in found)
+    return numbers, ()
 
 
 def _check_variation(study: Study, x: np.ndarray, more: np.ndarray, name: str) -> None:
@@ -153,4 +161,6 @@ def _of_design(study: Study, name: str) -> Trait | None:
         return Trait(name, apart.argmin(axis=1).astype(np.float64), tuple(map(str, levels)), positions)
     straight = {name, *(smooth.names[0] for smooth in spec.smooths if smooth.column == name)}
     known = [k for k, position in enumerate(positions) if spec.covariates[position] in straight]
-    return Trait(name, x[:, known[0]] if known else None, (), positions)
+    if not known:
+        return Trait(name, None, (), positions)
+    return Trait(name, *_two_groups(x[:, known[0]]), positions)
