@@ -10,10 +10,12 @@ from bayescombat.evaluate.within import NOTHING, by_pattern, centred, group_mean
 __all__ = ["batch_shares", "component_shares", "components", "location_tests", "principal_scores", "scale_tests"]
 
 MOST_COMPONENTS = 10
+# Share of scans that have to be left by means of batches in folds, for variances within these.
+SPARED = 0.25
 
 
 class Components(NamedTuple):
-    """Mean squares (feature,) between batches of the same fold and within batches, and their degrees of freedom."""
+    """Mean squares (feature,) between batches of the same fold and within these, and their degrees of freedom."""
 
     between: np.ndarray
     within: np.ndarray
@@ -40,6 +42,9 @@ def components(values: np.ndarray, x: np.ndarray, batch: np.ndarray, fold: np.nd
     :math:`S_b, S_w` the cross-products of covariates between and within batches, the sum of squares between batches has
     the expectation :math:`\sigma^2 (\mathrm{df} + \mathrm{tr}\, S_w^{-1} S_b)` if batches do not differ. That sum is
     what the mean square is divided by.
+
+    Where most batches have but a scan or so in a fold, variance is taken within batches over all folds, to which
+    differences between folds add: then less is found between batches.
     """
     batch, cell = recoded(batch), recoded(batch + (batch.max() + 1) * fold)
     rest = residuals(values, x, batch)
@@ -54,8 +59,10 @@ def components(values: np.ndarray, x: np.ndarray, batch: np.ndarray, fold: np.nd
     if rank:
         outer = _between_products(x, cell, fold_of, of_cell, sizes)
         extra = float(np.trace(np.linalg.pinv(inner.T @ inner, rcond=1e-10, hermitian=True) @ outer))
-    freedom_within = float(len(values) - batch.max() - 1 - rank)
-    within = (centred(rest, batch) ** 2).sum(axis=0) / max(freedom_within, 1.0)
+    enough = len(values) - len(sizes) - rank >= SPARED * len(values)
+    groups = cell if enough else batch
+    freedom_within = float(len(values) - groups.max() - 1 - rank)
+    within = (centred(rest, groups) ** 2).sum(axis=0) / max(freedom_within, 1.0)
     in_fold = np.bincount(of_cell, sizes)
     size = (in_fold - np.bincount(of_cell, sizes**2) / in_fold).sum() / max(freedom, 1.0)
     return Components(sums / max(freedom + extra, 1.0), within, freedom, freedom_within, float(size))
