@@ -28,6 +28,7 @@ NAMES = (
     "shrunken",
     "curves",
     "gam",
+    "evaluation",
 )
 
 

@@ -137,7 +137,7 @@ def evaluate(
 
     Features that are constant overall, or inside a batch of several scans, are set aside. Where scans are looked at as
     a whole, missing cells are filled by other scans' values of the feature, chosen at random. A study on the log scale
-    is evaluated on that scale. With several batch variables removal is of each by itself.
+    is evaluated on that scale. With several batch variables removal is of each, given the others as covariates are.
 
     Examples
     --------
@@ -199,7 +199,10 @@ def _features(study: Study) -> tuple[np.ndarray, list[str]]:
         kept, aside = told_apart(Moments.from_study(study))
     if not kept.features:
         raise DataError("Expected at least one feature that varies within batches, found none.")
-    said = [f"Set aside {len(names)} features, {reason}: {listing(names)}." for reason, names in aside.items()]
+    said = [
+        f"Set aside {len(names)} of {len(study.features)} features, {reason}: {listing(names)}."
+        for reason, names in aside.items()
+    ]
     return np.flatnonzero(np.isin(study.features, kept.features)), said
 
 
@@ -250,8 +253,9 @@ def _notes(plan: Plan) -> list[str]:
     if never:
         lost = np.setdiff1d(plan.cells, plan.cells[plan.judged])
         names = listing(np.array(plan.study.batches, dtype=object)[lost])
+        scans = "1 scan is" if never == 1 else f"{never} scans are"
         found.append(
-            f"{never} scans are always learned from and never judged, since a batch needs them"
+            f"{scans} always learned from and never judged, since a batch needs them"
             + (f"; nothing is said of {names}." if names else ".")
         )
     lacking = np.isnan(plan.study.y[:, plan.features]).sum()

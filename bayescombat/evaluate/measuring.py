@@ -15,7 +15,15 @@ from bayescombat.evaluate.preservation import group_effects, shared_variance, ty
 from bayescombat.evaluate.removal import batch_shares, location_tests, scale_tests
 from bayescombat.evaluate.tables import Plan, Tables
 from bayescombat.evaluate.travelling import intraclass_correlations
-from bayescombat.evaluate.within import filled, pooled_slopes, recoded, residuals, within_slopes
+from bayescombat.evaluate.within import (
+    centred,
+    filled,
+    from_folds,
+    pooled_slopes,
+    recoded,
+    residuals,
+    within_slopes,
+)
 
 __all__ = ["Measured", "Score", "measured"]
 
@@ -131,18 +139,20 @@ def _removed(found: Measured, name: str, table: Tables, scans: Plan, variable: s
         chance = chance_accuracies(predicted[0], truth, exchange, permutations, scans.seed)
         p = (1 + (chance >= parts[0][0] - 1e-12).sum()) / (1 + permutations)
         found.add("removal", f"{variable}: {kind}", name, score._replace(p=float(p)))
-    shares = _all_tables(
-        lambda number, rows: removal(table.values[number][rows], scans.of(rows), variable), count, scans
-    )
-    for metric, score in shares.items():
+    fold = scans.learned_apart
+    x, values = centred(scans.beside(variable), fold), [from_folds(one, fold) for one in table.values]
+
+    def of_one(number: int, rows: np.ndarray) -> dict[str, float]:
+        return removal(values[number][rows], x[rows], labels[rows], fold[rows], scans.seed)
+
+    for metric, score in _all_tables(of_one, count, scans).items():
         found.add("removal", f"{variable}: {metric}", name, score)
     for metric, test in TESTS.items():
-        p_values = [test(one, scans.x, labels) for one in table.values]
-        adjusted = [stats.false_discovery_control(one) for one in p_values]
+        adjusted = [stats.false_discovery_control(test(one, x, labels)) for one in values]
         shared = np.array([(one <= FALSE_DISCOVERIES).mean() for one in adjusted])
         found.add("removal", f"{variable}: {metric}", name, _combined(shared))
         found.features["false-discovery p", metric, variable, name] = _over_draws(adjusted)
-    of_features = [batch_shares(one, scans.x, labels, scans.learned_apart) for one in table.values]
+    of_features = [batch_shares(one, x, labels, fold) for one in values]
     found.features["share of variance", variable, name] = _over_draws(of_features)
 
 
@@ -175,7 +185,7 @@ def _chance_of_removal(
     labels = recoded(scans.batch[variable])
     for kind in CLASSIFIERS:
         found.expected[f"{variable}: {kind}"] = 1 / (labels.max() + 1)
-    complete = residuals(filled(raw, scans.seed), scans.x, scans.cells)
+    complete = residuals(filled(raw, scans.seed), scans.beside(variable), labels)
     shares = chance_shares(
         standardised(complete, labels),
         labels,

@@ -25,29 +25,30 @@ GROUPS = 20
 type Numbers = dict[str, float]
 
 
-def removal(values: np.ndarray, scans: Plan, variable: str) -> Numbers:
-    """Return how far the levels of one batch variable still differ, by four shares that are zero if they do not.
+def removal(values: np.ndarray, x: np.ndarray, batch: np.ndarray, fold: np.ndarray, seed: int) -> Numbers:
+    """Return how far batches still differ, by four shares that are zero if they do not.
 
     Parameters
     ----------
     values : ndarray, (obs, feature)
         Standardised; NaN where a cell is missing.
-    scans : Plan
-        Of just these scans.
-    variable : str
-        Name of the batch variable.
+    x : ndarray, (obs, column)
+        What may differ between batches.
+    batch, fold : ndarray of int, (obs,)
+        Codes. Scans of one fold were harmonized by one fit.
+    seed : int
+        Of what missing cells are filled by.
     """
-    batch, fold = recoded(scans.batch[variable]), scans.learned_apart
-    complete = residuals(filled(values, scans.seed), scans.x, scans.cells)
+    batch = recoded(batch)
+    complete = residuals(filled(values, seed), x, batch)
     scores, weight = principal_scores(complete)
     of_components = component_shares(scores, batch, fold)
     complete = rotated(complete)
-    distances = distances_within_folds(complete, fold, scans.seed)
     return {
-        "share of variance": float(np.median(batch_shares(values, scans.x, batch, fold))),
+        "share of variance": float(np.median(batch_shares(values, x, batch, fold))),
         "share of components": float(weight @ of_components / max(weight.sum(), NOTHING)),
         "share of covariances": covariance_share(complete, batch),
-        "share of distances": energy_share(distances, batch),
+        "share of distances": energy_share(distances_within_folds(complete, fold, seed), batch),
     }
 
 

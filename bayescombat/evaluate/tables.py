@@ -11,7 +11,7 @@ from bayescombat.evaluate.classification import CLASSIFIERS, predicted_labels, p
 from bayescombat.evaluate.folds import NEVER
 from bayescombat.evaluate.harmonizers import Learner, some_scans
 from bayescombat.evaluate.traits import Trait
-from bayescombat.evaluate.within import centred, filled
+from bayescombat.evaluate.within import filled, within_slopes
 from bayescombat.study import Study
 
 __all__ = ["Plan", "Tables", "tables_of", "within_batches"]
@@ -67,6 +67,11 @@ class Plan:
     def learned_apart(self) -> np.ndarray:
         """Which scans were harmonized by the same fit (obs,)."""
         return self.fold if self.held_out else np.zeros_like(self.fold)
+
+    def beside(self, variable: str) -> np.ndarray:
+        """Return what is known beside a batch variable (obs, column): covariates, and levels of the other variables."""
+        others = [np.eye(codes.max() + 1)[codes][:, 1:] for name, codes in self.batch.items() if name != variable]
+        return np.hstack([self.x, *others])
 
     def of(self, rows: np.ndarray) -> Self:
         """Return the plan of some of the scans."""
@@ -172,23 +177,24 @@ def _held_out_parts(plan: Plan, learner: Learner) -> Parts:
 
 def _predictions(plan: Plan, parts: Parts, advance: Callable[[], None]) -> Tables:
     """Return the tables of the judged scans, and what is predicted of them."""
-    place = np.full(len(plan.fold), -1)
-    place[plan.judged] = np.arange(len(plan.judged))
     found: Tables | None = None
     for fold, train, test in parts:
-        rows, mine = plan.of(np.flatnonzero(plan.fold != fold)), place[plan.fold == fold]
+        apart = plan.fold == fold
+        mine = np.flatnonzero(apart[plan.judged])
         if found is None:
             found = _empty(plan, len(train))
         found.values[:, mine] = test
-        for number, (one, other) in enumerate(zip(train, test, strict=True)):
-            one, other = filled(one, plan.seed), filled(other, plan.seed, one)
+        for number in range(len(train)):
+            one = filled(train[number], plan.seed)
+            other = filled(test[number], plan.seed, one)
             for (variable, kind), predicted in found.batches.items():
-                known = _without_covariates(one, other, rows, plan.of(np.flatnonzero(plan.fold == fold)))
-                labels = rows.batch[variable]
-                predicted[number, mine] = predicted_labels(CLASSIFIERS[kind], known[0], labels, known[1], plan.seed)
-            for trait in rows.traits:
-                if trait.values is not None:
-                    found.traits[trait.name][number, mine] = _predicted(trait, one, other, plan.seed)
+                labels = plan.batch[variable]
+                known = _without_covariates(one, other, plan.beside(variable), labels, apart)
+                labelled = predicted_labels(CLASSIFIERS[kind], known[0], labels[~apart], known[1], plan.seed)
+                predicted[number, mine] = labelled
+            for name, numbers in found.traits.items():
+                trait = next(trait for trait in plan.traits if trait.name == name)
+                numbers[number, mine] = _predicted(trait, one, other, apart, plan.seed)
         advance()
     assert found is not None
     return found
@@ -201,19 +207,22 @@ def _empty(plan: Plan, tables: int) -> Tables:
     return Tables(np.zeros((*size, len(plan.features))), batches, traits)
 
 
-def _without_covariates(train: np.ndarray, test: np.ndarray, learned: Plan, other: Plan) -> tuple[np.ndarray, ...]:
-    """Return complete values without what covariates explain within the batches of the training scans."""
-    inner = centred(learned.x, learned.cells)
-    slopes = np.linalg.pinv(inner, rcond=1e-10) @ centred(train, learned.cells)
-    middle = learned.x.mean(axis=0)
-    return train - (learned.x - middle) @ slopes, test - (other.x - middle) @ slopes
+def _without_covariates(
+    train: np.ndarray, test: np.ndarray, x: np.ndarray, batch: np.ndarray, apart: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return complete values without what x (obs, column) explains within the batches of the training scans."""
+    slopes = within_slopes(train, x[~apart], batch[~apart])
+    middle = x[~apart].mean(axis=0)
+    return train - (x[~apart] - middle) @ slopes, test - (x[apart] - middle) @ slopes
 
 
-def _predicted(trait: Trait, train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+def _predicted(trait: Trait, train: np.ndarray, test: np.ndarray, apart: np.ndarray, seed: int) -> np.ndarray:
+    """Return the trait of the scans that are held apart."""
     assert trait.values is not None
+    known = trait.values[~apart]
     if not trait.levels:
-        return predicted_numbers(train, trait.values, test)
-    return predicted_labels(CLASSIFIERS["logistic regression"], train, trait.values.astype(np.int64), test, seed)
+        return predicted_numbers(train, known, test)
+    return predicted_labels(CLASSIFIERS["logistic regression"], train, known.astype(np.int64), test, seed)
 
 
 def within_batches(plan: Plan) -> dict[str, np.ndarray]:
@@ -230,12 +239,12 @@ def within_batches(plan: Plan) -> dict[str, np.ndarray]:
         for trait in plan.traits:
             if trait.values is None:
                 continue
-            values, known = trait.values, trait.values[~apart]
+            deviation = trait
             if not trait.levels:
-                parts = known[:, None], values[apart][:, None], plan.cells[~apart], plan.cells[apart]
-                known = _from_batch_means(*parts)[0][:, 0]
-            learned = replace(trait, values=known)
-            found[trait.name][apart] = _predicted(learned, one, other, plan.seed)
+                numbers, both = trait.values[:, None].copy(), (plan.cells[~apart], plan.cells[apart])
+                numbers[~apart], numbers[apart] = _from_batch_means(numbers[~apart], numbers[apart], *both)
+                deviation = replace(trait, values=numbers[:, 0])
+            found[trait.name][apart] = _predicted(deviation, one, other, apart, plan.seed)
     return {name: predicted[plan.judged] for name, predicted in found.items()}
 
 

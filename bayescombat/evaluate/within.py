@@ -8,6 +8,7 @@ __all__ = [
     "by_pattern",
     "centred",
     "filled",
+    "from_folds",
     "group_means",
     "patterns",
     "pooled_slopes",
@@ -69,6 +70,15 @@ def centred(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     groups = recoded(groups)
     means, _ = group_means(values, groups)
     return np.asarray(values - means[groups])
+
+
+def from_folds(values: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Return values measured from the mean of their fold, (obs, feature), with cells missing or not."""
+    found = values.copy()
+    for rows, columns in patterns(values):
+        part = np.ix_(rows, columns)
+        found[part] = centred(values[part], fold[rows])
+    return found
 
 
 def within_slopes(values: np.ndarray, x: np.ndarray, batch: np.ndarray) -> np.ndarray:
