@@ -121,8 +121,8 @@ def evaluate(
 
     Held-out scans of a batch share the error of its estimated effect, so that a good method leaves something. Chance is
     what plain means of the training scans would leave of batches that do not differ; a method that shrinks can leave
-    less. In the tests of means and spreads the error cancels over the folds. Classifiers saw it in the training scans
-    with the opposite sign, and may fall somewhat below chance.
+    less. In the tests of means and spreads the error cancels over the folds. Classifiers fall below chance by a method
+    that takes the noise of training scans for an effect: what it takes out of them it adds to others.
 
     **Preservation.** *Effect*: slopes in an analysis of harmonized values that knows no batch, over those of raw values
     within batches, for all features together; one is right. *R²* and *balanced accuracy*: covariates predicted from
@@ -265,12 +265,14 @@ def _notes(plan: Plan) -> list[str]:
 
 
 def _of_learners(learners: list[Learner]) -> list[str]:
-    return [
-        f"{len(learner.said)} refits of {learner.name!r} should not be trusted by their own diagnostics: "
-        f"{learner.said[0]}"
-        for learner in learners
-        if learner.said
-    ]
+    """Return what is to be said of refits, the first of each kind, and how many more there are."""
+    found: list[str] = []
+    for learner in learners:
+        for start in (f"A refit of {learner.name!r} should", f"A refit of {learner.name!r} set"):
+            said = [message for message in learner.said if message.startswith(start)]
+            more = f" So it is in {len(said) - 1} more." if len(said) > 1 else ""
+            found.extend(message + more for message in said[:1])
+    return found
 
 
 def _design(plan: Plan, folds: int, learners: list[Learner]) -> str:

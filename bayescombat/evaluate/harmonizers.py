@@ -57,7 +57,7 @@ class Learner:
     draws : int, optional
         Posterior draws; by default none.
     said : list of str
-        What refits had to say of themselves, filled as they are made.
+        What is to be said of refits, filled as they are made.
     """
 
     name: str
@@ -76,7 +76,15 @@ class Learner:
             return self._by_callable(self.source(train))
         with heard() as found:
             fit = _refitted(self.source, train, self.refit, seed)
-        self.said.extend(message for message, category in found if category is ConvergenceWarning)
+        for message, category in found:
+            if category is ConvergenceWarning:
+                self.said.append(f"A refit of {self.name!r} should not be trusted: {message}")
+        aside = [name for name in self.source.layout.features if name not in set(fit.layout.features)]
+        if aside:
+            self.said.append(
+                f"A refit of {self.name!r} set aside {listing(aside)}, which do not vary among a batch's training "
+                "scans: there the scans that were held out are raw."
+            )
         return self._by_fit(fit)
 
     def in_sample(self, study: Study) -> np.ndarray:
