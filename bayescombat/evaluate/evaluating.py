@@ -67,12 +67,12 @@ def evaluate(
         If False the harmonizer is judged by the scans that it learned from, as it stands. Then batches are more alike
         than those of new scans: a classifier falls below chance.
     refit : {"quick", "same", "eb"}
-        How a fit by NUTS is repeated in every fold: with its own model and few draws (2 chains of 250 after 500 of
+        How a fit by NUTS is repeated in every fold: with its own model and fewer draws (2 chains of 500 after 500 of
         warm-up); with all its settings; or by empirical Bayes, which is then what is evaluated. Other fits are always
         repeated as they are.
     draws : int, optional
-        How many posterior draws of harmonized values are evaluated, each like an estimate; twenty are usual. Intervals
-        then hold the uncertainty of harmonization too. By default estimates alone.
+        How many posterior draws of harmonized values are evaluated too; twenty are usual. Intervals then hold the
+        uncertainty of harmonization. By default the estimate, or posterior mean, alone.
     folds : int
         How many.
     permutations : int
@@ -93,7 +93,7 @@ def evaluate(
         metric is. For every feature there are ``batch_share``, ``mean_p`` and ``spread_p`` (batch_variable, table,
         feature), ``slope`` (table, column, feature) beside ``slope_within``, and ``intraclass_correlation`` where
         subjects have several scans. ``fold`` (obs) says when a scan was held out, -1 for never. NaN where there is no
-        such number.
+        such number. With draws there is ``drawn`` (metric, table, draw).
 
     Raises
     ------
@@ -133,7 +133,9 @@ def evaluate(
 
     Intervals are normal. Those of accuracies are of beta posteriors, others of a jackknife over subjects (Efron and
     Stein 1981, doi:10.1214/aos/1176345462). Both take harmonization as it is, unless there are draws, whose variance is
-    added.
+    added (Rubin 1987, doi:10.1002/9780470316696). The estimate is always that of the posterior mean: a draw moves the
+    training and the held-out scans of a batch by the same error, which a classifier finds, so that batches are told
+    apart in every draw by more than in truth.
 
     Features that are constant overall, or inside a batch of several scans, are set aside. Where scans are looked at as
     a whole, missing cells are filled by other scans' values of the feature, chosen at random. A study on the log scale

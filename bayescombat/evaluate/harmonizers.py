@@ -22,7 +22,7 @@ type Harmonizer = Callable[[Study], Rows]
 
 Refit = Literal["quick", "same", "eb"]
 
-QUICK = {"chains": 2, "tune": 500, "draws": 250}
+QUICK = {"chains": 2, "tune": 500, "draws": 500}
 
 
 def some_scans(study: Study, rows: np.ndarray) -> Study:
@@ -78,7 +78,8 @@ class Learner:
             fit = _refitted(self.source, train, self.refit, seed)
         for message, category in found:
             if category is ConvergenceWarning:
-                self.said.append(f"A refit of {self.name!r} should not be trusted: {message}")
+                figures = message.rpartition("(")[2].rstrip(")")
+                self.said.append(f"A refit of {self.name!r} should not be trusted by its own diagnostics: {figures}.")
         aside = [name for name in self.source.layout.features if name not in set(fit.layout.features)]
         if aside:
             self.said.append(

@@ -59,16 +59,17 @@ def labelled(
         Of the Dataset.
     """
     metrics = sorted(found.kinds, key=lambda metric: found.kinds[metric] == "preservation")
-    none = Score(np.nan)
-    scores = np.array([[found.scores.get((metric, table), none) for table in tables] for metric in metrics])
-    estimate, sd, p = np.moveaxis(scores, -1, 0)
+    scores = [[found.scores.get((metric, table), Score(np.nan)) for table in tables] for metric in metrics]
+    estimate, sd, p = np.moveaxis(np.array([[one[:3] for one in row] for row in scores]), -1, 0)
     reach = stats.norm.ppf((1 + probability) / 2) * sd
+    meanings = [metric.split(": ")[-1] for metric in metrics]
+    low, high = np.array([_range(meaning) for meaning in meanings]).T[..., None]
     over = ("metric", "table")
     data = {
         "estimate": (over, estimate),
         "sd": (over, sd),
-        "lower": (over, estimate - reach),
-        "upper": (over, estimate + reach),
+        "lower": (over, np.maximum(estimate - reach, low)),
+        "upper": (over, np.minimum(estimate + reach, high)),
         "p": (over, p, {"long_name": "share of exchanges of labels that give as much"}),
         "expected": ("metric", [found.expected.get(metric, np.nan) for metric in metrics]),
     }
@@ -76,14 +77,28 @@ def labelled(
         "metric": metrics,
         "table": list(tables),
         "kind": ("metric", [found.kinds[metric] for metric in metrics]),
-        "meaning": ("metric", [MEANINGS[metric.split(": ")[-1]] for metric in metrics]),
+        "meaning": ("metric", [MEANINGS[meaning] for meaning in meanings]),
         "obs": ("obs", np.asarray(plan.study.obs)),
         "fold": ("obs", plan.fold),
         "feature": names_index([plan.study.features[place] for place in plan.features]),
         "batch_variable": list(plan.batch),
         "column": list(columns),
     }
+    count = max(len(one.draws) for row in scores for one in row)
+    if count:
+        drawn = np.array([[np.resize(one.draws if len(one.draws) else np.nan, count) for one in row] for row in scores])
+        data["drawn"] = ((*over, "draw"), drawn)
     return xr.Dataset(data | _of_features(found, list(plan.batch), tables), coords, dict(attrs))
+
+
+def _range(meaning: str) -> tuple[float, float]:
+    """Return what a metric lies between."""
+    text = MEANINGS[meaning]
+    if text.startswith("effects on all"):
+        return -np.inf, np.inf
+    if text == ACCURACY or text.startswith(("share of features", "share of scans")):
+        return 0.0, 1.0
+    return (0.0, np.inf) if meaning == "effect size" else (-np.inf, 1.0)
 
 
 def _of_features(found: Measured, variables: Sequence[str], tables: Sequence[str]) -> dict[str, object]:

@@ -32,11 +32,12 @@ TESTS = {"means that differ": location_tests, "spreads that differ": scale_tests
 
 
 class Score(NamedTuple):
-    """One metric of one table; NaN where there is no such number."""
+    """One metric of one table, and of each of its draws; NaN where there is no such number."""
 
     estimate: float
     sd: float = np.nan
     p: float = np.nan
+    draws: np.ndarray = np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,21 +104,15 @@ def measured(
 
 
 def _combined(numbers: np.ndarray, sampling: float = np.nan) -> Score:
-    """Return the estimate of several tables, the first being that of no draw.
+    """Return the score of several tables, the first being the estimate and the others draws.
 
-    With draws it is their mean, and its variance the sum of that of sampling and of that between draws (Rubin 1987,
-    doi:10.1002/9780470316696).
+    The variance of draws is added to that of sampling (Rubin 1987, doi:10.1002/9780470316696).
     """
-    if len(numbers) == 1:
-        return Score(float(numbers[0]), sampling)
-    count = len(numbers) - 1
-    between = (1 + 1 / count) * np.var(numbers[1:], ddof=1) if count > 1 else 0.0
-    return Score(float(numbers[1:].mean()), float(np.sqrt(np.nan_to_num(sampling) ** 2 + between)))
-
-
-def _over_draws(of_tables: list[np.ndarray]) -> np.ndarray:
-    """Return the mean over draws of what is known of features, or that of the only table."""
-    return np.asarray(np.mean(of_tables[1:] or of_tables, axis=0))
+    estimate, draws = float(numbers[0]), numbers[1:]
+    if len(draws) < 2:
+        return Score(estimate, sampling)
+    between = (1 + 1 / len(draws)) * np.var(draws, ddof=1)
+    return Score(estimate, float(np.sqrt(np.nan_to_num(sampling) ** 2 + between)), draws=draws)
 
 
 def _all_tables(of_one: Callable[[int, np.ndarray], dict[str, float]], count: int, scans: Plan) -> dict[str, Score]:
@@ -151,9 +146,8 @@ def _removed(found: Measured, name: str, table: Tables, scans: Plan, variable: s
         adjusted = [stats.false_discovery_control(test(one, x, labels)) for one in values]
         shared = np.array([(one <= FALSE_DISCOVERIES).mean() for one in adjusted])
         found.add("removal", f"{variable}: {metric}", name, _combined(shared))
-        found.features["false-discovery p", metric, variable, name] = _over_draws(adjusted)
-    of_features = [batch_shares(one, x, labels, fold) for one in values]
-    found.features["share of variance", variable, name] = _over_draws(of_features)
+        found.features["false-discovery p", metric, variable, name] = adjusted[0]
+    found.features["share of variance", variable, name] = batch_shares(values[0], x, labels, fold)
 
 
 def _preserved(found: Measured, name: str, table: Tables, scans: Plan, raw: np.ndarray) -> None:
@@ -172,10 +166,9 @@ def _preserved(found: Measured, name: str, table: Tables, scans: Plan, raw: np.n
     owners = [f"{trait.name}: " for trait in scans.traits]
     for metric in sorted(scores, key=lambda metric: [not metric.startswith(owner) for owner in owners]):
         found.add("preservation", metric, name, scores[metric])
-    found.features["slope", name] = _over_draws([pooled_slopes(one, scans.x) for one in table.values])
+    found.features["slope", name] = pooled_slopes(table.values[0], scans.x)
     if len(np.unique(scans.units)) < len(scans.units):
-        of_tables = [intraclass_correlations(one, scans.units) for one in table.values]
-        found.features["intraclass correlation", name] = _over_draws(of_tables)
+        found.features["intraclass correlation", name] = intraclass_correlations(table.values[0], scans.units)
 
 
 def _chance_of_removal(

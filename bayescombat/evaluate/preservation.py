@@ -76,21 +76,19 @@ def rank_agreement(before: np.ndarray, after: np.ndarray, batch: np.ndarray, fol
     these. A feature that does not vary has none of its order left: zero.
     """
     cell = batch * (fold.max() + 1) + fold
-    found = np.zeros(before.shape[1])
-    for rows, columns in patterns(before):
-        part = np.ix_(rows, columns)
-        one, other = (_ranks(np.round(values[part], 10), cell[rows]) for values in (before, after))
-        size = np.sqrt((one**2).sum(axis=0) * (other**2).sum(axis=0))
-        found[columns] = np.where(size > 0, (one * other).sum(axis=0) / np.where(size > 0, size, 1.0), 0.0)
-    return found
+    one, other = (_ranks(np.round(values, 10), cell) for values in (before, after))
+    size = np.sqrt((one**2).sum(axis=0) * (other**2).sum(axis=0))
+    return np.where(size > 0, (one * other).sum(axis=0) / np.where(size > 0, size, 1.0), 0.0)
 
 
 def _ranks(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return ranks in every group, from -1/2 to 1/2; rounded values are ties if they differ by rounding alone."""
+    """Return ranks in every group, from -1/2 to 1/2, with average ranks for ties; zero for missing cells."""
     found = np.zeros(values.shape)
     for code in np.unique(groups):
-        mine = groups == code
-        found[mine] = stats.rankdata(values[mine], axis=0) / (mine.sum() + 1) - 0.5
+        mine = np.flatnonzero(groups == code)
+        for rows, columns in patterns(values[mine]):
+            part = np.ix_(mine[rows], columns)
+            found[part] = stats.rankdata(values[part], axis=0) / (len(rows) + 1) - 0.5
     return found
 
 

@@ -47,14 +47,16 @@ def by_pattern(values: np.ndarray, function: Callable[[np.ndarray, np.ndarray], 
 
 
 def patterns(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the positions of scans and of features that were observed in just these, for every set of scans."""
+    """Yield the positions of scans and of features that were observed in just these, for every set of some scans."""
     seen = ~np.isnan(values)
     pattern = np.zeros(values.shape[1], dtype=np.int64)
     if not seen.all():
         pattern = np.unique(np.packbits(seen, axis=0), axis=1, return_inverse=True)[1].reshape(-1)
     for number in range(pattern.max() + 1):
         columns = np.flatnonzero(pattern == number)
-        yield np.flatnonzero(seen[:, columns[0]]), columns
+        rows = np.flatnonzero(seen[:, columns[0]])
+        if len(rows):
+            yield rows, columns
 
 
 def group_means(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
