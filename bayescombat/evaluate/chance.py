@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from bayescombat.evaluate.distances import distances_within_folds, energy_share, rotated
+from bayescombat.evaluate.distances import covariance_share, distances_within_folds, energy_share, rotated
 from bayescombat.evaluate.folds import Exchange
 from bayescombat.evaluate.removal import batch_shares, component_shares, principal_scores
 from bayescombat.evaluate.within import NOTHING, centred, recoded
 
 __all__ = ["STATISTICS", "chance_shares", "standardised", "without_means"]
 
-STATISTICS = ("variance", "components", "distances")
+STATISTICS = ("variance", "components", "covariances", "distances")
 # Enough features to tell what the median one is.
 MOST_FEATURES = 500
 
@@ -40,11 +40,12 @@ def chance_shares(
     found = np.zeros((permutations, len(STATISTICS)))
     for row in found:
         labels = exchange(batch, rng)
-        rest = without_means(values, labels, fold)
+        rest = centred(without_means(values, labels, fold), fold)
         scores, weight = principal_scores(rest)
         row[0] = np.median(batch_shares(without_means(some, labels, fold), none, labels, fold))
         row[1] = weight @ component_shares(scores, labels, fold) / max(weight.sum(), NOTHING)
-        row[2] = energy_share(distances_within_folds(rest, fold, seed), labels)
+        row[2] = covariance_share(rest, labels)
+        row[3] = energy_share(distances_within_folds(rest, fold, seed), labels)
     return found
 
 

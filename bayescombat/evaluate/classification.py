@@ -42,7 +42,8 @@ def predicted_labels(
     Parameters
     ----------
     classifier : callable
-        Of a seed, returns an estimator that scikit-learn would know: one of `CLASSIFIERS`, or any other.
+        Of a seed, returns an estimator that scikit-learn would know: one of `CLASSIFIERS` (for random forests: Breiman
+        2001, doi:10.1023/A:1010933404324), or any other.
     train, test : ndarray, (train, feature), (test, feature)
         Complete.
     labels : ndarray of int, (train,)
@@ -77,7 +78,7 @@ def _scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray
     train, test = (train - mean) / spread, (test - mean) / spread
     if train.shape[1] <= 2 * train.shape[0]:
         return train, test
-    axes = np.linalg.svd(train, full_matrices=False)[2].T
+    axes = np.linalg.qr(train.T)[0]
     return train @ axes, test @ axes
 
 
@@ -119,7 +120,7 @@ def chance_accuracies(
     """Return balanced accuracies (permutation,) if features told nothing of the labels.
 
     Labels of held-out scans change places, predictions stay. Given the trained classifiers that is exact; to train them
-    anew on exchanged labels (Ojala and Garriga 2010, doi:10.1109/ICDM.2009.108) asks the same of their training too.
+    anew on exchanged labels (Ojala and Garriga 2009, doi:10.1109/ICDM.2009.108) asks the same of their training too.
     """
     rng = np.random.default_rng(seed)
     weight = (1 / np.bincount(labels, minlength=labels.max() + 1).clip(1))[labels]

@@ -11,6 +11,8 @@ __all__ = ["FEWEST_FOR_COVARIANCE", "covariance_share", "distances_within_folds"
 
 FEWEST_FOR_COVARIANCE = 4
 MOST_ROWS = 500
+# All covariance matrices together in 64 MiB of float64.
+MOST_NUMBERS = 2**23
 
 type Distances = Sequence[tuple[np.ndarray, np.ndarray]]
 
@@ -19,8 +21,7 @@ def rotated(values: np.ndarray) -> np.ndarray:
     """Return complete values in as few columns as keep all distances and products between scans, (obs, column)."""
     if values.shape[1] <= values.shape[0]:
         return values
-    left, singular, _ = np.linalg.svd(values, full_matrices=False)
-    return np.asarray(left * singular)
+    return np.asarray(np.linalg.qr(values.T, mode="r").T)
 
 
 def covariance_share(values: np.ndarray, batch: np.ndarray) -> float:
@@ -52,15 +53,25 @@ def covariance_share(values: np.ndarray, batch: np.ndarray) -> float:
     parts = [inner[batch == code] for code in batches]
     weight = sizes[batches] / sizes[batches].sum()
     own = np.array([_squared_norm(part) for part in parts])
-    products = np.diag(own)
-    for i, one in enumerate(parts):
-        for j, other in enumerate(parts[:i]):
-            product = ((one @ other.T) ** 2).sum() / ((len(one) - 1) * (len(other) - 1))
-            products[i, j] = products[j, i] = product
+    products = _products(parts)
+    np.fill_diagonal(products, own)
     total = float(weight @ own)
     if total <= NOTHING * values.shape[1]:
         return 0.0
     return float((total - weight @ products @ weight) / total)
+
+
+def _products(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the traces of products of covariance matrices (batch, batch) of centred values (obs, feature)."""
+    if parts[0].shape[1] ** 2 * len(parts) <= MOST_NUMBERS:
+        flat = np.stack([(part.T @ part).ravel() / (len(part) - 1) for part in parts])
+        return np.asarray(flat @ flat.T)
+    found = np.zeros((len(parts), len(parts)))
+    for i, one in enumerate(parts):
+        for j, other in enumerate(parts[:i]):
+            product = ((one @ other.T) ** 2).sum() / ((len(one) - 1) * (len(other) - 1))
+            found[i, j] = found[j, i] = product
+    return found
 
 
 def _squared_norm(values: np.ndarray) -> float:

@@ -122,7 +122,8 @@ def evaluate(
     Held-out scans of a batch share the error of its estimated effect, so that a good method leaves something. Chance is
     what plain means of the training scans would leave of batches that do not differ; a method that shrinks can leave
     less. In the tests of means and spreads the error cancels over the folds. Classifiers fall below chance by a method
-    that takes the noise of training scans for an effect: what it takes out of them it adds to others.
+    that takes the noise of training scans for an effect: what it takes out of them it adds to others. With many more
+    features than scans the error makes components and covariances of its own: there only chance is a yardstick.
 
     **Preservation.** *Effect*: slopes in an analysis of harmonized values that knows no batch, over those of raw values
     within batches, for all features together; one is right. *R²* and *balanced accuracy*: covariates predicted from
@@ -152,7 +153,7 @@ def evaluate(
     ...     return lambda rows: rows.y * 0 + train.y.mean(axis=0)
     >>> given = {"EB": bc.fit(study, method="eb"), "constant": overcorrected}
     >>> found = bc.evaluate(study, given, seed=1, permutations=50, progress_bar=False)
-    >>> found.table.loc[["site: random forest", "age: effect"], "constant"].round(2).tolist()
+    >>> found.table.loc[["site: random forest", "order within batches"], "constant"].round(2).tolist()
     [0.33, 0.0]
     """
     _check_numbers(study, folds, permutations, draws, probability)

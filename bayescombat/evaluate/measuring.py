@@ -194,7 +194,7 @@ def _chance_of_removal(
             score = found.scores[metric, name]
             p = (1 + (chance >= score.estimate).sum()) / (1 + permutations)
             found.scores[metric, name] = score._replace(p=float(p))
-    for metric in ("share of covariances", *TESTS):
+    for metric in TESTS:
         found.expected[f"{variable}: {metric}"] = 0.0
 
 
