@@ -111,7 +111,8 @@ def test_raw_values_tell_the_batch_and_harmonized_ones_hardly_do(found: bc.Evalu
     table, data = found.table, found.dataset
     assert (table.loc[CLASSIFIERS, "raw"] > 0.7).all()
     assert (table.loc[CLASSIFIERS, "EB"] < 0.4).all()
-    assert (data["p"].sel(metric=CLASSIFIERS, table="raw") == 1 / 31).all()
+    assert (data["p"].sel(metric=[*CLASSIFIERS, *SHARES], table="raw") == 1 / 31).all()
+    assert (data["p"].sel(metric=CLASSIFIERS, table="constant") == 1).all()
     assert (table.loc[SHARES, "raw"] > 0.15).all()
     assert (table.loc[SHARES, "EB"] < 0.06).all()
     assert table.loc["site: means that differ", "raw"] > 0.8 and table.loc["site: means that differ", "EB"] == 0
