@@ -9,6 +9,7 @@ from bayescombat.diagnose import Diagnosis, diagnose
 from bayescombat.downstream import pool
 from bayescombat.errors import *  # noqa: F403
 from bayescombat.errors import __all__ as _errors
+from bayescombat.evaluate import Evaluation, evaluate
 from bayescombat.fit import Fit, fit, fit_blocks, load
 from bayescombat.moments import Moments, merge
 from bayescombat.parameters import identify
@@ -23,6 +24,7 @@ __all__ = [
     "ChunkedStudy",
     "DesignSpec",
     "Diagnosis",
+    "Evaluation",
     "Fit",
     "LeftOut",
     "Moments",
@@ -31,6 +33,7 @@ __all__ = [
     "build_model",
     "datasets",
     "diagnose",
+    "evaluate",
     "fit",
     "fit_blocks",
     "identify",

@@ -29,6 +29,7 @@ NAMES = (
     "shrunken",
     "curves",
     "gam",
+    "evaluation",
 )
 
 

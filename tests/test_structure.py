@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "bayescombat"
 MOST_LINES_OF_A_MODULE = 350
 MOST_LINES_OF_A_FUNCTION = 60
-SLOW_IMPORTS = {"arviz", "matplotlib", "nutpie", "pymc", "pytensor"}
+SLOW_IMPORTS = {"arviz", "matplotlib", "nutpie", "pymc", "pytensor", "sklearn", "statsmodels"}
 SECONDS_TO_IMPORT = 5.0
 ARRAYS_ONLY = {
     "additive": {"pandas", "pymc", "pytensor", "xarray"},
@@ -36,6 +36,18 @@ ARRAYS_ONLY = {
     "convergence": {"pandas", "pymc", "pytensor", "xarray"},
     "adoption": {"pandas", "pymc", "pytensor", "xarray"},
 }
+
+# The rest of that room makes studies and Datasets.
+ARRAYS_ONLY_OF_EVALUATE = (
+    "chance",
+    "classification",
+    "distances",
+    "folds",
+    "preservation",
+    "removal",
+    "travelling",
+    "within",
+)
 
 type Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -130,6 +142,12 @@ def test_numeric_layer_stays_numeric(room: str) -> None:
     assert paths != []
     used = {name.split(".")[0] for path in paths for name in imports(path)}
     assert used & ARRAYS_ONLY[room] == set()
+
+
+@pytest.mark.parametrize("module", ARRAYS_ONLY_OF_EVALUATE)
+def test_metrics_stay_numeric(module: str) -> None:
+    used = {name.split(".")[0] for name in imports(PACKAGE / "evaluate" / f"{module}.py")}
+    assert used & {"pandas", "pymc", "pytensor", "xarray"} == set()
 
 
 def test_datasets_need_no_formulas_and_no_sampler() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 from scipy.special import polygamma
 
 from bayescombat.additive import Additive
+from bayescombat.confounding import COLLINEAR, NO_VARIATION, squares_of_covariates
 from bayescombat.empirical import unshrunken
-from bayescombat.identification import COLLINEAR, NO_VARIATION, squares_of_covariates
 from bayescombat.moments import Moments
 from bayescombat.regression import LeastSquares
 from bayescombat.shrinkage import LEAST_FREEDOM

@@ -27,6 +27,7 @@ from bayescombat.fit.harmonization import check_probability
 from bayescombat.identification import Aside, joined_aside, told_apart, warn_of_set_aside
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
+from bayescombat.progress import bar
 from bayescombat.settings import Settings
 from bayescombat.storage import check_zarr
 from bayescombat.study import ChunkedStudy, Study, study_of_chunk
@@ -154,7 +155,8 @@ def fit_blocks(
     told: set[str] = set()
     workers = _here(plan, len(missing)) if client is None else _there(plan, client)
     try:
-        with _bar(progress_bar, len(blocks), len(missing)) as advance, workers as crew:
+        done = len(blocks) - len(missing)
+        with bar("Blocks", len(blocks), shown=progress_bar, done=done) as advance, workers as crew:
             for block, found, said in _finished(study, kept, missing, *crew):
                 store.create(found, labels, len(blocks), identity)
                 store.write(block, found)
@@ -273,24 +275,6 @@ def _finished(
             found, said = future.result()
             start()
             yield block, found, said
-
-
-@contextmanager
-def _bar(shown: bool, blocks: int, missing: int) -> Iterator[Callable[[], None]]:
-    """Show a bar over the blocks, and give what moves it on by one."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("Blocks"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not shown) as bar:
-        task = bar.add_task("", total=blocks, completed=blocks - missing)
-        yield lambda: bar.advance(task)
 
 
 def _pass_on(said: Said, told: set[str]) -> None:
