@@ -10,6 +10,7 @@ from bayescombat.columns import warn
 from bayescombat.confounding import confounded, explained
 from bayescombat.errors import ConfoundedDesignError, DataError, FeatureWarning, listing
 from bayescombat.moments import Moments
+from bayescombat.regression import products_of_covariates
 from bayescombat.repeated import freedom_of
 from bayescombat.shrinkage import LEAST_FREEDOM
 
