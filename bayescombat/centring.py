@@ -71,3 +71,37 @@ def scores_at_start(sharing: Sharing | CrossedSharing) -> np.ndarray:
     else:
         start = sharing.score + sum((one.mean - one.mean.mean()) @ one.of_mean for one in sharing.of_variables)
     return np.where(start == 0, OFF_MODE, start)
+
+
+def _weights(sd, noise):
+    return 1 / (sd[:, None] ** 2 + noise)
+
+
+def shares_of_level(sd, noise):
+    """Return shares (batch, feature) by which levels of features are known."""
+    weight = 1 / (sd[:, None] ** 2 + noise)
+    return weight / weight.sum(axis=0)
+
+
+def turned_means(sd, noise, information):
+    """Return a basis (batch, batch - 1) of the means, and what the data tell along each."""
+    weight = 1 / (sd[:, None] ** 2 + noise)
+    total = weight.sum(axis=1)
+    weight = weight * np.divide(information, total, out=np.zeros_like(total), where=total > 0)[:, None]
+    sums = weight.sum(axis=0)
+    precision = np.diag(weight.sum(axis=1)) - (weight / np.where(sums > 0, sums, 1)) @ weight.T
+    batches = len(precision)
+    sumless = np.linalg.svd(np.eye(batches) - 1 / batches)[0][:, :-1]
+    values, turn = np.linalg.eigh(sumless.T @ precision @ sumless)
+    return sumless @ turn, np.maximum(values, 0)
+
+
+def told_squares(factors, sd, noise, freedom):
+    weight = _weights(sd, noise / factors.of_squares_weight)
+    loadings = factors.of_squares / np.sqrt(2 * freedom)[:, None, None]
+    weighted = loadings * weight[..., None]
+    values, turn = np.linalg.eigh(weighted.swapaxes(1, 2) @ loadings)
+    values = np.maximum(values, 0)
+    general = (turn.swapaxes(1, 2) @ weighted.sum(axis=1)[..., None])[..., 0]
+    information = weight.sum(axis=1) - (general**2 / (1 + values)).sum(axis=1)
+    return turn / np.sqrt(2 * freedom)[:, None, None], general / (1 + values), information

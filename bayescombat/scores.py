@@ -43,6 +43,8 @@ class Sharing:
         Of the shifts, beside the patterns.
     own : ndarray, (batch, feature)
         Variance of the unshrunken shifts beside what features share.
+    stretched : ndarray, (2, direction, batch, score)
+        Directions along which the scores of all batches are stretched: what they are multiplied by, and by what.
     """
 
     factors: Loadings
@@ -56,6 +58,7 @@ class Sharing:
     mean: np.ndarray
     sd: np.ndarray
     own: np.ndarray
+    stretched: np.ndarray
 
     @property
     def of_variables(self) -> "list[Sharing]":
@@ -148,7 +151,22 @@ def _of_one_variable(moments: Moments, factors: Loadings, found: Found) -> Shari
         mean=shifts.mean,
         sd=sd,
         own=own,
+        stretched=_stretched(loadings @ turn, 1 / (sd[:, None] ** 2 + own), 1 + values),
     )
+
+
+LEAST = 0.5
+
+
+def _stretched(loadings: np.ndarray, weight: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    root = np.sqrt(precision)
+    left = (weight / np.sqrt(weight.sum(axis=0)))[..., None] * loadings / root[:, None]
+    batches, features, scores = left.shape
+    vectors, size, _ = np.linalg.svd(left.swapaxes(1, 2).reshape(-1, features), full_matrices=False)
+    kept = size**2 > LEAST
+    vectors, size = vectors[:, kept].T.reshape(-1, batches, scores), size[kept]
+    more = 1 / np.sqrt(1 - size**2) - 1
+    return np.stack([vectors * more[:, None, None] / root, vectors * root])
 
 
 class _Told(NamedTuple):

@@ -31,30 +31,30 @@ from bayescombat.fused.sharing import (
     beside,
     of_shared_cells,
     shared_parts,
+    stretched,
     taken_out,
     through_common,
     through_shared,
+    through_stretched,
 )
 
 __all__ = ["hyper_parameters", "log_density_and_gradient"]
 
 
 @njit(error_model="numpy")
-def hyper_parameters(positions, blocks, weights):
+def hyper_parameters(positions, hyper):
     """Return what the effects of batches are drawn from: means, log sds, and what z-scores these have."""
+    _, weights, bases, owns = hyper
     batches = weights.shape[1]
-    found, typical = np.empty((4, 2, batches)), np.empty(batches)
+    found, typical = np.zeros((4, 2, batches)), np.empty(batches)
     mean, log_sd, score, root = found[0], found[1], found[2], found[3]
     for k in range(2):
         x = positions[k]
-        total = 0.0
-        for i in range(1, batches):
-            total += x[i]
-        norm = total / (math.sqrt(batches) + batches)
-        scale, width = math.exp((1 - blocks[k, 6]) * x[0]), x[batches + 1]
-        for i in range(batches - 1):
-            mean[k, i] = scale * (x[i + 1] - norm)
-        mean[k, batches - 1] = -scale * total / math.sqrt(batches)
+        for s in range(batches - 1):
+            along = math.exp((1 - owns[k, s]) * x[0]) * x[s + 1]
+            for i in range(batches):
+                mean[k, i] += bases[k, i, s] * along
+        width = x[batches + 1]
         for i in range(batches):
             typical[i] = x[batches]
         uncentred(x[batches + 2 :], weights[k], typical, width, score[k], root[k])
@@ -64,45 +64,50 @@ def hyper_parameters(positions, blocks, weights):
 
 
 @njit(error_model="numpy")
-def _through_hyper(x, block, weight, mean, score, root, of_mean, of_log_sd, gradient):
+def _through_hyper(x, k, hyper, score, root, of_mean, of_log_sd, gradient):
     """Set the gradient of what one kind of effects is drawn from; return its log-density up to a constant."""
-    batches, own, spread, width = mean.size, block[6], x[0], x[mean.size + 1]
-    free, scale, precision = batches - 1, math.exp((1 - own) * spread), math.exp(-2 * own * spread)
-    squares, moved, total = 0.0, of_mean[free] * mean[free], 0.0
-    for i in range(free):
-        squares += x[i + 1] * x[i + 1] * precision
-        moved += of_mean[i] * mean[i]
-        total += of_mean[i]
-    gradient[0] = own * (squares - free) + (1 - own) * moved
-    common = total / (math.sqrt(batches) + batches) + of_mean[free] / math.sqrt(batches)
-    for i in range(free):
-        gradient[i + 1] = scale * (of_mean[i] - common) - x[i + 1] * precision
+    blocks, weights, bases, owns = hyper
+    block, weight, basis, own = blocks[k], weights[k], bases[k], owns[k]
+    batches, spread, width = len(basis), x[0], x[len(basis) + 1]
+    density = 0.0
+    gradient[0] = 0.0
+    for s in range(batches - 1):
+        along = 0.0
+        for i in range(batches):
+            along += basis[i, s] * of_mean[i]
+        scale, unit = math.exp((1 - own[s]) * spread), math.exp(-own[s] * spread)
+        score_of = x[s + 1] * unit
+        gradient[s + 1] = along * scale - score_of * unit
+        gradient[0] += (1 - own[s]) * along * scale * x[s + 1] + own[s] * (score_of * score_of - 1)
+        density -= score_of * score_of / 2 + own[s] * spread
     of_typical = np.empty(batches)
-    of_width, density = through_centring(of_log_sd, score, root, weight, width, gradient[batches + 2 :], of_typical)
+    of_width, part = through_centring(of_log_sd, score, root, weight, width, gradient[batches + 2 :], of_typical)
+    density += part
     gradient[batches], gradient[batches + 1] = 0.0, of_width
     for i in range(batches):
         gradient[batches] += of_typical[i]
-    for k, place in enumerate((0, batches, batches + 1)):
-        away = (x[place] - block[2 * k]) / block[2 * k + 1]
+    for j, place in enumerate((0, batches, batches + 1)):
+        away = (x[place] - block[2 * j]) / block[2 * j + 1]
         density -= away * away / 2
-        gradient[place] -= away / block[2 * k + 1]
-    return density - own * spread * free - squares / 2
+        gradient[place] -= away / block[2 * j + 1]
+    return density
 
 
 @njit(error_model="numpy")
 def log_density_and_gradient(x, data, gradient):
     """Return the log-density at a position on the unconstrained scale; set its gradient."""
-    blocks, of_sd, sds, cells, sxy, mean_x, sxx, _, shared = unpacked(data)
+    hyper, levels, sds, cells, sxy, mean_x, sxx, _, shared = unpacked(data)
     hypers, log_sigma, alpha, beta, partly, sampled, totals = positioned(x, data)
     of_hypers, of_log_sigma, of_alpha, of_beta, of_partly, of_sampled, of_totals = positioned(gradient, data)
     batches, _, features = sxy.shape
-    mean, log_sd, score, root = hyper_parameters(hypers, blocks, of_sd)
+    mean, log_sd, score, root = hyper_parameters(hypers, hyper)
     of_mean, of_log_sd = np.empty((2, batches)), np.empty((2, batches))
-    share_of_scans, weight_of_squares, sharing = shared[-2], shared[-1], shared[-2].size > 0
+    weight_of_squares, sharing = shared[-1], len(shared[0]) > 0
+    sampled = stretched(sampled, shared[-2])
     parts, scores, along, _, square = shared_parts(sampled, totals, mean, log_sd, shared)
-    log_sigma, alpha, common = beside(log_sigma, alpha, parts, share_of_scans)
+    log_sigma, alpha, common = beside(log_sigma, alpha, mean, parts, levels)
     of_parts = np.empty_like(parts)
-    density = data[9] + normal(log_sigma, sds[0], of_log_sigma) + normal(alpha, sds[1], of_alpha)
+    density = data[10] + normal(log_sigma, sds[0], of_log_sigma) + normal(alpha, sds[1], of_alpha)
     density += normal(beta.reshape(beta.size), sds[2], of_beta.reshape(beta.size))
     of_slopes, slope, slopes = np.zeros(sxy.shape[1:]), np.empty(sxy.shape[1:]), np.zeros(sxy.shape[1:])
     add_transposed(beta, slopes)
@@ -142,12 +147,13 @@ def log_density_and_gradient(x, data, gradient):
         )
         to_slopes(mean_x[i], slope, within, away, known, of_slopes)
     add_transposed(of_slopes, of_beta)
+    through_common(levels, common, sigma, of_alpha, of_log_sigma, of_mean, of_parts)
     if sharing:
-        through_common(share_of_scans, common, sigma, of_alpha, of_log_sigma, of_parts)
         scored = scores, along, square
         density += through_shared(sampled, scored, of_parts, log_sd, shared, of_sampled, of_totals, of_mean, of_log_sd)
+        through_stretched(of_sampled, shared[-2])
     for k in range(2):
         density += _through_hyper(
-            hypers[k], blocks[k], of_sd[k], mean[k], score[k], root[k], of_mean[k], of_log_sd[k], of_hypers[k]
+            hypers[k], k, hyper, score[k], root[k], of_mean[k], of_log_sd[k], of_hypers[k]
         )
     return density

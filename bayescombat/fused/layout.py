@@ -5,9 +5,9 @@ from numba import njit
 __all__ = ["BLOCK", "HEAD", "positioned", "unpacked"]
 
 # Numbers that come before the arrays of a study: sizes, then the constant of the density.
-HEAD = 10
+HEAD = 11
 # Numbers that tell of the priors of one kind of batch effects.
-BLOCK = 7
+BLOCK = 6
 
 
 @njit(error_model="numpy")
@@ -19,8 +19,14 @@ def unpacked(data):
     place += blocks.size
     of_sd = data[place : place + 2 * batches].reshape((2, batches))
     place += of_sd.size
+    bases = data[place : place + 2 * batches * (batches - 1)].reshape((2, batches, batches - 1))
+    place += bases.size
+    owns = data[place : place + 2 * (batches - 1)].reshape((2, batches - 1))
+    place += owns.size
     sds = data[place : place + 3]
     place += 3
+    level = data[place : place + 2 * batches * features].reshape((2, batches, features))
+    place += level.size
     cells = data[place : place + 6 * batches * features].reshape((6, batches, features))
     place += cells.size
     sxy = data[place : place + batches * directions * features].reshape((batches, directions, features))
@@ -30,7 +36,7 @@ def unpacked(data):
     sxx = data[place : place + mean_x.size * directions].reshape((batches, directions, directions, width))
     place += sxx.size
     units = data[place : place + 2 * features + width * directions * directions]
-    return blocks, of_sd, sds, cells, sxy, mean_x, sxx, units, _shared(data, place + units.size)
+    return (blocks, of_sd, bases, owns), level, sds, cells, sxy, mean_x, sxx, units, _shared(data, place + units.size)
 
 
 @njit(error_model="numpy")
@@ -50,11 +56,17 @@ def _shared(data, place):
     place += loadings.size
     of_squares = data[place : place + squares * features].reshape((squares, features))
     place += of_squares.size
-    square_mean, weight = data[place : place + squares], data[place + squares : place + squares + features]
-    rest = data[place + squares + features :].reshape((3, batches))
-    known, of_mean, base, freedom, share = of_scores[0], of_scores[1], rest[0], rest[1], rest[2]
-    of_features = patterns, loadings, of_squares, square_mean
-    return known, of_mean, of_shifts, of_noise, *of_features, base, freedom, share, weight
+    on_squares = data[place : place + batches * squares * squares].reshape((batches, squares, squares))
+    place += on_squares.size
+    square_mean = data[place : place + batches * squares].reshape((batches, squares))
+    place += square_mean.size
+    weight = data[place : place + features]
+    place += features
+    rest = data[place : place + 2 * batches].reshape((2, batches))
+    stretched = data[place + 2 * batches :].reshape((2, int(data[9]) if factors else 0, batches, scores))
+    known, of_mean, base, freedom = of_scores[0], of_scores[1], rest[0], rest[1]
+    of_features = patterns, loadings, of_squares, on_squares, square_mean
+    return known, of_mean, of_shifts, of_noise, *of_features, base, freedom, stretched, weight
 
 
 @njit(error_model="numpy")

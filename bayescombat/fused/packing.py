@@ -13,6 +13,9 @@ from bayescombat.centring import (
     known_of_sds,
     scores_at_start,
     share_of_data,
+    shares_of_level,
+    told_squares,
+    turned_means,
     spread_at_start,
 )
 from bayescombat.fused.layout import BLOCK, HEAD
@@ -69,15 +72,26 @@ def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> 
     start = starting_point(standard, priors)
     scales = start.log_delta[0]
     shifts, of_shifts, of_scales = beside_sharing(start.gamma[0], scales, sharing)
-    hypers = [_hyper("gamma", shifts, of_shifts, priors), _hyper("log_delta", scales, of_scales, priors)]
-    blocks, weights, positions = (np.array(part) for part in zip(*hypers, strict=True))
+    noises = [shifts.noise, scales.noise]
+    freedom = np.maximum(moments.scans - 1, 1)
+    if sharing is not None:
+        noises[1] = scales.noise / sharing.factors.of_squares_weight
+        of_squares, on_squares, of_scales = told_squares(sharing.factors, scales.sd, scales.noise, freedom)
+    hypers = [_hyper("gamma", shifts, noises[0], of_shifts, priors), _hyper("log_delta", scales, noises[1], of_scales, priors)]
+    blocks, weights, bases, owns, positions = (np.array(part) for part in zip(*hypers, strict=True))
+    level = np.stack([shares_of_level(shifts.sd, noises[0]), shares_of_level(scales.sd, noises[1])])
+    log_sigma = start.log_sigma + scales.mean @ level[1]
+    alpha = start.alpha + np.exp(start.log_sigma) * (shifts.mean @ level[0])
     cells, of_cells = _cells(standard, start, moments, sharing)
-    shared = _Shared.of(moments, sharing)
+    shared = _Shared() if sharing is None else _Shared.of(moments, sharing, of_squares, on_squares)
     sds = np.array([priors.log_sigma_sd, priors.alpha_sd, priors.beta_sd])
     arrays = [
         blocks,
         weights,
+        bases,
+        owns,
         sds,
+        level,
         cells,
         standard.sxy.swapaxes(1, 2),
         standard.mean_x.swapaxes(1, 2),
@@ -92,7 +106,7 @@ def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> 
     sizes = [len(standard.n), features, directions, standard.n.shape[1], *shared.sizes]
     constant = _of_priors(blocks, sds, start) + _of_cells(standard, sharing) + shared.constant
     head = [HEAD + numbers.size, *sizes, constant]
-    position = [positions.ravel(), shared.start, start.log_sigma, start.alpha, start.beta.ravel(), of_cells.ravel()]
+    position = [positions.ravel(), shared.start, log_sigma, alpha, start.beta.ravel(), of_cells.ravel()]
     return Packed(
         data=np.concatenate([head, numbers]),
         start=np.concatenate(position),
@@ -131,7 +145,7 @@ def _reported(moments: Moments, sharing: Sharing | None) -> dict[str, tuple[str,
     return dims
 
 
-def _hyper(name: str, effects: Effects, known: np.ndarray, priors: Priors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _hyper(name: str, effects: Effects, noise, known: np.ndarray, priors: Priors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return priors of one kind of effects, how far the batches' log spreads are centred, and where they start.
 
     `known` is what the data tell of the means of the batches.
@@ -139,29 +153,28 @@ def _hyper(name: str, effects: Effects, known: np.ndarray, priors: Priors) -> tu
     fields = ("mean", "sd", "sd_spread")
     medians = [np.log(getattr(priors, f"{name}_{field}_median")) for field in fields]
     widths = [getattr(priors, f"{name}_{field}_log_sd") for field in fields]
-    own = float(share_of_data(known, effects.spread_low).min())
+    basis, information = turned_means(effects.sd, noise, known)
+    own = share_of_data(information, effects.spread_low)
     log_sd = np.log(effects.sd)
     typical, width = spread_at_start(log_sd, float(np.exp(medians[2])))
     weight = share_of_data(known_of_sds(effects), width)
-    block = np.append(np.column_stack([medians, widths]).ravel(), own)
-    means = _without_sum(effects.mean / effects.spread ** (1 - own))
+    block = np.column_stack([medians, widths]).ravel()
+    means = basis.T @ effects.mean / effects.spread ** (1 - own)
     partly = as_sampled(log_sd, typical, width, weight)
-    return block, weight, np.concatenate([[np.log(effects.spread)], means, [typical, np.log(width)], partly])
+    return block, weight, basis, own, np.concatenate([[np.log(effects.spread)], means, [typical, np.log(width)], partly])
 
 
 class _Shared(NamedTuple):
     """What features share, as the density takes it: sizes, arrays, where scores start, and their priors' constant."""
 
-    sizes: Sequence[int] = (0, 0, 0, 0)
+    sizes: Sequence[int] = (0, 0, 0, 0, 0)
     arrays: Sequence[np.ndarray] = ()
     start: np.ndarray = np.zeros(0)
     constant: float = 0.0
 
     @classmethod
-    def of(cls, moments: Moments, sharing: Sharing | None) -> Self:
+    def of(cls, moments: Moments, sharing: Sharing, of_squares, on_squares) -> Self:
         """Return this of moments; empty where features share nothing."""
-        if sharing is None:
-            return cls()
         factors, patterns = sharing.factors, sharing.patterns
         freedom, axes = np.maximum(moments.scans - 1, 1), factors.of_squares
         arrays = [
@@ -172,16 +185,21 @@ class _Shared(NamedTuple):
             patterns.axes.T,
             factors.loadings.T,
             axes.T,
-            factors.of_squares_mean,
+            of_squares,
+            on_squares,
             factors.of_squares_weight,
             np.log(sharing.sd),
             freedom,
-            moments.scans / moments.scans.sum(),
+            sharing.stretched,
         ]
         scores = scores_at_start(sharing)
+        more, by = sharing.stretched
+        inner = np.eye(len(by)) + np.einsum("kbs,lbs->kl", by, more)
+        scores = scores - np.einsum("k,kbs->bs", np.linalg.solve(inner, np.einsum("kbs,bs->k", by, scores)), more)
         start = np.concatenate([scores.ravel(), np.full(len(freedom) * axes.shape[1], OFF_MODE)])
-        constant = axes.shape[1] * np.log(2 * freedom).sum() / 2 - LOG_2PI / 2 * start.size
-        sizes = scores.shape[1], patterns.axes.shape[1], factors.count, axes.shape[1]
+        constant = -LOG_2PI / 2 * start.size
+        constant += np.linalg.slogdet(inner)[1]
+        sizes = scores.shape[1], patterns.axes.shape[1], factors.count, axes.shape[1], len(by)
         return cls(sizes, arrays, start, float(constant))
 
 

@@ -9,7 +9,7 @@ from bayescombat.fused.density import hyper_parameters
 from bayescombat.fused.elementary import exp
 from bayescombat.fused.layout import positioned, unpacked
 from bayescombat.fused.rows import add, shifted, uncentred
-from bayescombat.fused.sharing import SHIFT, SQUARES, beside, shared_parts
+from bayescombat.fused.sharing import SHIFT, SQUARES, beside, shared_parts, stretched
 
 __all__ = ["expand"]
 
@@ -17,12 +17,13 @@ __all__ = ["expand"]
 @njit(error_model="numpy")
 def expand(x, data, out):
     """Set what a fit reports, in the order of `bayescombat.fused.packing.reported`."""
-    blocks, of_sd, _, cells, sxy, mean_x, _, units, shared = unpacked(data)
+    hyper, levels, _, cells, sxy, mean_x, _, units, shared = unpacked(data)
     hypers, log_sigma, alpha, beta, partly, sampled, totals = positioned(x, data)
     batches, directions, features = sxy.shape
-    mean, log_sd, _, _ = hyper_parameters(hypers, blocks, of_sd)
+    mean, log_sd, _, _ = hyper_parameters(hypers, hyper)
+    sampled = stretched(sampled, shared[-2])
     parts, _, _, scans, _ = shared_parts(sampled, totals, mean, log_sd, shared)
-    log_sigma, alpha, _ = beside(log_sigma, alpha, parts, shared[-2])
+    log_sigma, alpha, _ = beside(log_sigma, alpha, mean, parts, levels)
     location, scale = units[:features], units[features : 2 * features]
     whitener = units[2 * features :].reshape((mean_x.shape[2], directions, directions))
     prior, z, inverse, log_scale = np.empty(features), np.empty(features), np.empty(features), np.empty(features)

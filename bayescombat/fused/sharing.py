@@ -17,9 +17,11 @@ __all__ = [
     "beside",
     "of_shared_cells",
     "shared_parts",
+    "stretched",
     "taken_out",
     "through_common",
     "through_shared",
+    "through_stretched",
 ]
 
 # What is shared by the cells of a batch: shift in units of sigma, noise in units of the cell's scale, and what is added
@@ -58,6 +60,31 @@ def _from_mean(values):
             values[i, k] -= total / batches
 
 
+@njit(error_model="numpy", fastmath=FAST)
+def _moved(values, by, along, out):
+    for k in range(by.shape[0]):
+        total = 0.0
+        for i in range(values.size):
+            total += by[k, i] * values[i]
+        for i in range(values.size):
+            out[i] += total * along[k, i]
+
+
+@njit(error_model="numpy")
+def stretched(sampled, directions):
+    """Return the scores stretched."""
+    out = sampled.copy()
+    flat = directions.reshape((2, directions.shape[1], sampled.size))
+    _moved(sampled.reshape(sampled.size), flat[1], flat[0], out.reshape(sampled.size))
+    return out
+
+
+@njit(error_model="numpy")
+def through_stretched(gradient, directions):
+    flat = directions.reshape((2, directions.shape[1], gradient.size))
+    _moved(gradient.copy().reshape(gradient.size), flat[0], flat[1], gradient.reshape(gradient.size))
+
+
 @njit(error_model="numpy")
 def shared_parts(sampled, totals, mean, log_sd, shared):
     """Return what the cells of a batch share, (batch, kind, feature), and the scores it is made of.
@@ -65,7 +92,7 @@ def shared_parts(sampled, totals, mean, log_sd, shared):
     These are scores (batch, score), what they do to shifts along the axes of the patterns (batch, axis) and to the
     noise (batch, factor), and scores of sums of squares (batch, square).
     """
-    known, of_mean, of_shifts, of_noise, axes, loadings, squares, square_mean, base, freedom, _, _ = shared
+    known, of_mean, of_shifts, of_noise, axes, loadings, squares, on_squares, square_mean, base, freedom, _, _ = shared
     batches, count = known.shape
     score, along = np.empty((batches, count)), np.zeros((batches, len(axes)))
     scans, square = np.zeros((batches, len(loadings))), np.empty((batches, len(squares)))
@@ -81,14 +108,19 @@ def shared_parts(sampled, totals, mean, log_sd, shared):
             for s in range(count):
                 scans[i, k] += of_noise[i, k, s] * score[i, s]
         for k in range(len(squares)):
-            square[i, k] = totals[i, k] - mean[1, i] * square_mean[k]
+            square[i, k] = totals[i, k] - mean[1, i] * square_mean[i, k]
+    turned = np.zeros_like(square)
+    for i in range(batches):
+        for k in range(len(squares)):
+            for s in range(len(squares)):
+                turned[i, k] += on_squares[i, k, s] * square[i, s]
     centred = along.copy()
     _from_mean(centred)
     parts = np.zeros((batches, 3, loadings.shape[1]))
     for i in range(batches):
         _add_along(centred[i], axes, parts[i, SHIFT])
         _add_along(scans[i], loadings, parts[i, NOISE])
-        _add_along(square[i], squares, parts[i, SQUARES])
+        _add_along(turned[i], squares, parts[i, SQUARES])
         for k in range(len(squares)):
             for v in range(squares.shape[1]):
                 parts[i, SQUARES, v] -= squares[k, v] * squares[k, v] / (2 * freedom[i])
@@ -96,17 +128,19 @@ def shared_parts(sampled, totals, mean, log_sd, shared):
 
 
 @njit(error_model="numpy")
-def beside(log_sigma, alpha, parts, share):
-    """Return log sigma and alpha beside what is common to all batches of what is shared, and that, (kind, feature)."""
-    if not share.size:
-        return log_sigma, alpha, np.zeros((3, 0))
-    common = np.zeros((3, alpha.size))
-    for i in range(share.size):
+def beside(log_sigma, alpha, mean, parts, level):
+    """Return log sigma and alpha beside what batches have in common, and that, (kind, feature)."""
+    common = np.zeros((2, alpha.size))
+    for i in range(mean.shape[1]):
         for v in range(alpha.size):
-            common[SHIFT, v] += share[i] * (parts[i, SHIFT, v] + parts[i, NOISE, v])
-            common[SQUARES, v] += share[i] * parts[i, SQUARES, v]
-    log_sigma = log_sigma - common[SQUARES]
-    return log_sigma, alpha - np.exp(log_sigma) * common[SHIFT], common
+            common[0, v] += level[0, i, v] * mean[0, i]
+            common[1, v] += level[1, i, v] * mean[1, i]
+    for i in range(len(parts)):
+        for v in range(alpha.size):
+            common[0, v] += level[0, i, v] * (parts[i, SHIFT, v] + parts[i, NOISE, v])
+            common[1, v] += level[1, i, v] * parts[i, SQUARES, v]
+    log_sigma = log_sigma - common[1]
+    return log_sigma, alpha - np.exp(log_sigma) * common[0], common
 
 
 @njit(error_model="numpy", fastmath=FAST)
@@ -147,28 +181,39 @@ def of_shared_cells(n, squares, within, log_scale, share, excess, away, known, s
 
 
 @njit(error_model="numpy")
-def through_common(share, common, sigma, of_alpha, of_log_sigma, of_parts):
-    """Take the gradient by the features through what all batches have in common of what is shared."""
+def through_common(level, common, sigma, of_alpha, of_log_sigma, of_mean, of_parts):
+    """Take the gradient by the features through what all batches have in common."""
     for v in range(sigma.size):
-        of_log_sigma[v] -= of_alpha[v] * sigma[v] * common[SHIFT, v]
-    for i in range(share.size):
+        of_log_sigma[v] -= of_alpha[v] * sigma[v] * common[0, v]
+    for i in range(of_mean.shape[1]):
         for v in range(sigma.size):
-            of_parts[i, SHIFT, v] -= share[i] * of_alpha[v] * sigma[v]
-            of_parts[i, NOISE, v] -= share[i] * of_alpha[v] * sigma[v]
-            of_parts[i, SQUARES, v] -= share[i] * of_log_sigma[v]
+            of_mean[0, i] -= level[0, i, v] * of_alpha[v] * sigma[v]
+            of_mean[1, i] -= level[1, i, v] * of_log_sigma[v]
+    for i in range(len(of_parts)):
+        for v in range(sigma.size):
+            of_parts[i, SHIFT, v] -= level[0, i, v] * of_alpha[v] * sigma[v]
+            of_parts[i, NOISE, v] -= level[0, i, v] * of_alpha[v] * sigma[v]
+            of_parts[i, SQUARES, v] -= level[1, i, v] * of_log_sigma[v]
 
 
 @njit(error_model="numpy")
 def through_shared(sampled, scored, of_parts, log_sd, shared, of_sampled, of_totals, of_mean, of_log_sd):
     """Take the gradient by what is shared back to what scores are sampled as; return the log-density of these."""
-    known, on_mean, of_shifts, of_noise, axes, loadings, squares, square_mean, base, freedom, _, _ = shared
+    known, on_mean, of_shifts, of_noise, axes, loadings, squares, on_squares, square_mean, base, freedom, _, _ = shared
     score, along, square = scored
     batches, density = len(score), 0.0
     of_along, of_scans = np.empty((batches, len(axes))), np.empty((batches, len(loadings)))
     for i in range(batches):
         _onto(of_parts[i, SHIFT], axes, of_along[i])
         _onto(of_parts[i, NOISE], loadings, of_scans[i])
-        _onto(of_parts[i, SQUARES], squares, of_totals[i])
+        of_axis = np.empty(len(squares))
+        _onto(of_parts[i, SQUARES], squares, of_axis)
+        for s in range(len(squares)):
+            of_totals[i, s] = -square[i, s]
+            for k in range(len(squares)):
+                of_totals[i, s] += on_squares[i, k, s] * of_axis[k]
+            of_mean[1, i] -= of_totals[i, s] * square_mean[i, s]
+            density -= square[i, s] * square[i, s] / 2
     _from_mean(of_along)
     for i in range(batches):
         gamma_sd = math.exp(log_sd[0, i])
@@ -185,8 +230,4 @@ def through_shared(sampled, scored, of_parts, log_sd, shared, of_sampled, of_tot
             of_log_sd[0, i] -= known[i, s] * (sampled[i, s] * of_sampled[i, s] + 1)
             of_mean[0, i] -= of_score * on_mean[i, s]
             density -= score[i, s] * score[i, s] / 2 + width
-        for k in range(len(squares)):
-            of_totals[i, k] -= 2 * freedom[i] * square[i, k]
-            of_mean[1, i] -= of_totals[i, k] * square_mean[k]
-            density -= freedom[i] * square[i, k] * square[i, k]
     return density
