@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bayescombat.scores import CrossedSharing, Sharing, SharingOfLevels
-from bayescombat.standard import Effects
+from bayescombat.standard import Effects, between
 
 __all__ = [
     "OFF_MODE",
@@ -54,13 +54,17 @@ def spread_at_start(log_sd: np.ndarray, expected: float) -> tuple[float, float]:
 
 
 def beside_sharing(
-    shifts: Effects, scales: Effects, sharing: Sharing | SharingOfLevels | None
+    shifts: Effects, scales: Effects, sharing: Sharing | SharingOfLevels | None, priors
 ) -> tuple[Effects, np.ndarray, np.ndarray]:
     """Return the shifts beside what features share, and what the data tell of the means of shifts and log scales."""
     if sharing is None:
         return shifts, known_of_means(shifts), known_of_means(scales)
-    mean = sharing.mean - sharing.mean.mean()
-    shifts = replace(shifts, noise=sharing.own, mean=mean, sd=sharing.sd, sd_low=sharing.sd * LOW)
+    estimate = sharing.mean_estimate - sharing.mean_estimate.mean()
+    spread, low = between(estimate, sharing.information[:, None], priors.gamma_mean_median, priors.gamma_mean_log_sd)
+    mean = estimate / (1 + 1 / (sharing.information * spread**2))
+    shifts = replace(
+        shifts, noise=sharing.own, mean=mean - mean.mean(), sd=sharing.sd, sd_low=sharing.sd * LOW, spread=spread, spread_low=low
+    )
     return shifts, sharing.information, known_of_means(scales, sharing.factors.beside_squares)
 
 
@@ -105,3 +109,9 @@ def told_squares(factors, sd, noise, freedom):
     general = (turn.swapaxes(1, 2) @ weighted.sum(axis=1)[..., None])[..., 0]
     information = weight.sum(axis=1) - (general**2 / (1 + values)).sum(axis=1)
     return turn / np.sqrt(2 * freedom)[:, None, None], general / (1 + values), information
+
+
+def anchored(value, mean, sd, told, pull):
+    left = 1 / (1 + sd**2 * told)
+    z = (value - mean - sd**2 * left * (pull - told * mean)) / (sd * np.sqrt(left))
+    return np.where(z == 0, OFF_MODE, z)

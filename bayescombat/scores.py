@@ -59,6 +59,7 @@ class Sharing:
     sd: np.ndarray
     own: np.ndarray
     stretched: np.ndarray
+    mean_estimate: np.ndarray
 
     @property
     def of_variables(self) -> "list[Sharing]":
@@ -136,6 +137,7 @@ def _of_one_variable(moments: Moments, factors: Loadings, found: Found) -> Shari
     values, turn = np.linalg.eigh(weighted.swapaxes(1, 2) @ loadings)
     values, axes = np.maximum(values, 0), patterns.each.shape[2]
     of_mean = (turn.swapaxes(1, 2) @ weighted.sum(axis=1)[..., None])[..., 0]
+    information = (1 / (sd[:, None] ** 2 + own)).sum(axis=1) - (of_mean**2 / (1 + values)).sum(axis=1)
     # Scores of patterns come in units of their spread, those of noise as they are.
     score = shifts.scores[:, 1:].copy()
     score[:, :axes] /= sd[:, None]
@@ -147,7 +149,8 @@ def _of_one_variable(moments: Moments, factors: Loadings, found: Found) -> Shari
         score=(turn.swapaxes(1, 2) @ score[..., None])[..., 0],
         of_mean=of_mean / (1 + values),
         known=values / (1 + values) * (turn[:, :axes] ** 2).sum(axis=1),
-        information=(1 / (sd[:, None] ** 2 + own)).sum(axis=1) - (of_mean**2 / (1 + values)).sum(axis=1),
+        information=information,
+        mean_estimate=shifts.mean * (1 + 1 / (shifts.spread[0] ** 2 * information)),
         mean=shifts.mean,
         sd=sd,
         own=own,

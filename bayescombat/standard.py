@@ -16,7 +16,7 @@ from bayescombat.regression import LeastSquares
 from bayescombat.reml import Slopes, Swept, restricted_deviance
 from bayescombat.repeated import fixed_effects
 
-__all__ = ["Effects", "Standardised", "Start", "standardise", "starting_point"]
+__all__ = ["Effects", "Standardised", "Start", "between", "standardise", "starting_point"]
 
 
 GRID = 81
@@ -90,6 +90,7 @@ class Effects:
     sd_low: np.ndarray
     spread: float
     spread_low: float
+    estimate: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,11 +288,11 @@ def _effects(values: np.ndarray, noise: np.ndarray, priors: Priors, name: str) -
     precision = 1 / (signal + noise)
     level = (precision * centred).sum(axis=0) / precision.sum(axis=0)
     effect = mean[:, None] + signal * precision * (centred - level)
-    between = _between(mean, precision, getattr(priors, f"{name}_mean_median"), getattr(priors, f"{name}_mean_log_sd"))
-    return Effects(level, effect, noise, mean, sd, low, *between)
+    spread = between(mean, precision, getattr(priors, f"{name}_mean_median"), getattr(priors, f"{name}_mean_log_sd"))
+    return Effects(level, effect, noise, mean, sd, low, *spread, np.where(known, values - level, mean[:, None]))
 
 
-def _between(mean: np.ndarray, precision: np.ndarray, median: float, log_sd: float) -> tuple[float, float]:
+def between(mean: np.ndarray, precision: np.ndarray, median: float, log_sd: float) -> tuple[float, float]:
     """Return the spread of the batches' means (batch,), and a low guess of it."""
     grid = _log_grid(median)
     known = precision.sum(axis=1) > 0

@@ -12,6 +12,8 @@ from numba import njit
 from bayescombat.fused.layout import positioned, unpacked
 from bayescombat.fused.rows import (
     add,
+    anchored,
+    through_anchored,
     add_transposed,
     differences,
     marginal,
@@ -48,10 +50,13 @@ def hyper_parameters(positions, hyper):
     batches = weights.shape[1]
     found, typical = np.zeros((4, 2, batches)), np.empty(batches)
     mean, log_sd, score, root = found[0], found[1], found[2], found[3]
+    parts = np.empty((3, batches - 1))
+    nothing = np.zeros(batches - 1)
     for k in range(2):
         x = positions[k]
+        anchored(x[1:batches], owns[k, 0], owns[k, 1], nothing, x[0], parts[0], parts[1], parts[2])
         for s in range(batches - 1):
-            along = math.exp((1 - owns[k, s]) * x[0]) * x[s + 1]
+            along = math.exp(x[0]) * parts[0, s]
             for i in range(batches):
                 mean[k, i] += bases[k, i, s] * along
         width = x[batches + 1]
@@ -69,17 +74,16 @@ def _through_hyper(x, k, hyper, score, root, of_mean, of_log_sd, gradient):
     blocks, weights, bases, owns = hyper
     block, weight, basis, own = blocks[k], weights[k], bases[k], owns[k]
     batches, spread, width = len(basis), x[0], x[len(basis) + 1]
-    density = 0.0
-    gradient[0] = 0.0
+    parts = np.empty((5, batches - 1))
+    nothing = np.zeros(batches - 1)
+    anchored(x[1:batches], own[0], own[1], nothing, spread, parts[0], parts[1], parts[2])
     for s in range(batches - 1):
-        along = 0.0
+        parts[3, s] = 0.0
         for i in range(batches):
-            along += basis[i, s] * of_mean[i]
-        scale, unit = math.exp((1 - own[s]) * spread), math.exp(-own[s] * spread)
-        score_of = x[s + 1] * unit
-        gradient[s + 1] = along * scale - score_of * unit
-        gradient[0] += (1 - own[s]) * along * scale * x[s + 1] + own[s] * (score_of * score_of - 1)
-        density -= score_of * score_of / 2 + own[s] * spread
+            parts[3, s] += basis[i, s] * of_mean[i]
+    gradient[0], density = through_anchored(
+        parts[3], x[1:batches], parts[0], parts[1], parts[2], spread, gradient[1:batches], parts[4]
+    )
     of_typical = np.empty(batches)
     of_width, part = through_centring(of_log_sd, score, root, weight, width, gradient[batches + 2 :], of_typical)
     density += part
@@ -112,6 +116,7 @@ def log_density_and_gradient(x, data, gradient):
     of_slopes, slope, slopes = np.zeros(sxy.shape[1:]), np.empty(sxy.shape[1:]), np.zeros(sxy.shape[1:])
     add_transposed(beta, slopes)
     sigma, variance = squared(log_sigma)
+    by = np.empty(features)
     row = np.empty((13, features))
     z, inverse, log_scale, precision, squares, away = row[0], row[1], row[2], row[3], row[4], row[5]
     known, excess, above, prior, scale, within, share = row[6], row[7], row[8], row[9], row[10], row[11], row[12]
@@ -121,7 +126,7 @@ def log_density_and_gradient(x, data, gradient):
         shifted(log_sigma, level, prior)
         if sharing:
             add(parts[i, SQUARES], prior)
-        uncentred(partly[i], weight, prior, spread, z, inverse)
+        anchored(partly[i], weight, cells[6, i], prior, spread, z, inverse, by)
         precisions(z, prior, math.exp(spread), seen, log_scale, precision)
         differences(cells[4, i], alpha, sigma, mean[0, i], away)
         if sharing:
@@ -138,7 +143,7 @@ def log_density_and_gradient(x, data, gradient):
             )
         else:
             density += of_cells(n, squares, precision, log_scale, share, excess, above)
-        of_log_sd[1, i], part = through_centring(above, z, inverse, weight, spread, of_partly[i], prior)
+        of_log_sd[1, i], part = through_anchored(above, partly[i], z, inverse, by, spread, of_partly[i], prior)
         density += part
         if sharing:
             add(prior, of_parts[i, SQUARES])

@@ -21,13 +21,13 @@ def unpacked(data):
     place += of_sd.size
     bases = data[place : place + 2 * batches * (batches - 1)].reshape((2, batches, batches - 1))
     place += bases.size
-    owns = data[place : place + 2 * (batches - 1)].reshape((2, batches - 1))
+    owns = data[place : place + 4 * (batches - 1)].reshape((2, 2, batches - 1))
     place += owns.size
     sds = data[place : place + 3]
     place += 3
     level = data[place : place + 2 * batches * features].reshape((2, batches, features))
     place += level.size
-    cells = data[place : place + 6 * batches * features].reshape((6, batches, features))
+    cells = data[place : place + 7 * batches * features].reshape((7, batches, features))
     place += cells.size
     sxy = data[place : place + batches * directions * features].reshape((batches, directions, features))
     place += sxy.size

@@ -8,6 +8,7 @@ import numpy as np
 
 from bayescombat.centring import (
     OFF_MODE,
+    anchored,
     as_sampled,
     beside_sharing,
     known_of_sds,
@@ -71,13 +72,14 @@ def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> 
     standard = standardise(moments)
     start = starting_point(standard, priors)
     scales = start.log_delta[0]
-    shifts, of_shifts, of_scales = beside_sharing(start.gamma[0], scales, sharing)
+    shifts, of_shifts, of_scales = beside_sharing(start.gamma[0], scales, sharing, priors)
+    mean_estimate = shifts.mean if sharing is None else sharing.mean_estimate - sharing.mean_estimate.mean()
     noises = [shifts.noise, scales.noise]
     freedom = np.maximum(moments.scans - 1, 1)
     if sharing is not None:
         noises[1] = scales.noise / sharing.factors.of_squares_weight
         of_squares, on_squares, of_scales = told_squares(sharing.factors, scales.sd, scales.noise, freedom)
-    hypers = [_hyper("gamma", shifts, noises[0], of_shifts, priors), _hyper("log_delta", scales, noises[1], of_scales, priors)]
+    hypers = [_hyper("gamma", shifts, mean_estimate, noises[0], of_shifts, priors), _hyper("log_delta", scales, scales.mean, noises[1], of_scales, priors)]
     blocks, weights, bases, owns, positions = (np.array(part) for part in zip(*hypers, strict=True))
     level = np.stack([shares_of_level(shifts.sd, noises[0]), shares_of_level(scales.sd, noises[1])])
     log_sigma = start.log_sigma + scales.mean @ level[1]
@@ -145,7 +147,7 @@ def _reported(moments: Moments, sharing: Sharing | None) -> dict[str, tuple[str,
     return dims
 
 
-def _hyper(name: str, effects: Effects, noise, known: np.ndarray, priors: Priors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _hyper(name: str, effects: Effects, estimate, noise, known: np.ndarray, priors: Priors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return priors of one kind of effects, how far the batches' log spreads are centred, and where they start.
 
     `known` is what the data tell of the means of the batches.
@@ -154,12 +156,12 @@ def _hyper(name: str, effects: Effects, noise, known: np.ndarray, priors: Priors
     medians = [np.log(getattr(priors, f"{name}_{field}_median")) for field in fields]
     widths = [getattr(priors, f"{name}_{field}_log_sd") for field in fields]
     basis, information = turned_means(effects.sd, noise, known)
-    own = share_of_data(information, effects.spread_low)
+    own = np.stack([information, information * (basis.T @ estimate)])
     log_sd = np.log(effects.sd)
     typical, width = spread_at_start(log_sd, float(np.exp(medians[2])))
     weight = share_of_data(known_of_sds(effects), width)
     block = np.column_stack([medians, widths]).ravel()
-    means = basis.T @ effects.mean / effects.spread ** (1 - own)
+    means = anchored(basis.T @ effects.mean, 0.0, effects.spread, *own)
     partly = as_sampled(log_sd, typical, width, weight)
     return block, weight, basis, own, np.concatenate([[np.log(effects.spread)], means, [typical, np.log(width)], partly])
 
@@ -213,10 +215,11 @@ def _cells(
     if sharing is not None:
         known = sharing.factors.of_squares_weight
         freedom, own = known * np.maximum(n - 1, 0), np.where(seen, sharing.factors.of_own(n, moments.scans), 1.0)
-    weight = share_of_data(known / scales.noise, scales.sd_low[:, None])
+    told = known / scales.noise
+    pull = told * (start.log_sigma + scales.estimate)
     level = start.log_sigma + scales.mean[:, None]
-    partly = as_sampled(start.log_sigma + scales.effect, level, scales.sd[:, None], weight)
-    return np.stack([weight, freedom, own, seen, np.where(seen, standard.mean_y, 0.0), standard.syy]), partly
+    partly = anchored(start.log_sigma + scales.effect, level, scales.sd[:, None], told, pull)
+    return np.stack([told, freedom, own, seen, np.where(seen, standard.mean_y, 0.0), standard.syy, pull]), partly
 
 
 def _of_priors(blocks: np.ndarray, sds: np.ndarray, start: Start) -> float:

@@ -8,7 +8,7 @@ from numba import njit
 from bayescombat.fused.density import hyper_parameters
 from bayescombat.fused.elementary import exp
 from bayescombat.fused.layout import positioned, unpacked
-from bayescombat.fused.rows import add, shifted, uncentred
+from bayescombat.fused.rows import add, anchored, shifted
 from bayescombat.fused.sharing import SHIFT, SQUARES, beside, shared_parts, stretched
 
 __all__ = ["expand"]
@@ -26,6 +26,7 @@ def expand(x, data, out):
     log_sigma, alpha, _ = beside(log_sigma, alpha, mean, parts, levels)
     location, scale = units[:features], units[features : 2 * features]
     whitener = units[2 * features :].reshape((mean_x.shape[2], directions, directions))
+    by = np.empty(features)
     prior, z, inverse, log_scale = np.empty(features), np.empty(features), np.empty(features), np.empty(features)
     place = (1 + directions) * features
     for v in range(features):
@@ -42,7 +43,7 @@ def expand(x, data, out):
         shifted(log_sigma, level, prior)
         if len(parts):
             add(parts[i, SQUARES], prior)
-        uncentred(partly[i], cells[0, i], prior, spread, z, inverse)
+        anchored(partly[i], cells[0, i], cells[6, i], prior, spread, z, inverse, by)
         for v in range(features):
             log_scale[v] = level + math.exp(spread) * z[v]
         for v in range(features):

@@ -13,6 +13,8 @@ from bayescombat.fused.elementary import exp, log
 __all__ = [
     "FAST",
     "add",
+    "anchored",
+    "through_anchored",
     "add_transposed",
     "differences",
     "finite",
@@ -81,6 +83,34 @@ def through_centring(above, score, root, weight, log_sd, of_partly, of_mean):
     for v in range(above.size):
         of_mean[v] = above[v] - weight[v] * of_partly[v]
     return of_log_sd, density
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def anchored(x, told, pull, mean, log_sd, score, left, by):
+    """Set the z-scores of values that are sampled as z-scores given the data, ..."""
+    sd2, inverse = math.exp(2 * log_sd), math.exp(-log_sd)
+    for v in range(x.size):
+        left[v] = 1 / (1 + sd2 * told[v])
+    for v in range(x.size):
+        by[v] = sd2 * left[v] * (pull[v] - told[v] * mean[v])
+    for v in range(x.size):
+        score[v] = by[v] * inverse + math.sqrt(left[v]) * x[v]
+
+
+@njit(error_model="numpy", fastmath=FAST)
+def through_anchored(above, x, score, left, by, log_sd, of_x, of_mean):
+    sd, inverse = math.exp(log_sd), math.exp(-log_sd)
+    of_log_sd, density = 0.0, 0.0
+    for v in range(x.size):
+        of_x[v] = math.sqrt(left[v]) * (above[v] * sd - score[v])
+    for v in range(x.size):
+        of_mean[v] = above[v] * left[v] + score[v] * (1 - left[v]) * inverse
+    for v in range(x.size):
+        r, root, c = left[v], math.sqrt(left[v]), by[v]
+        of_log_sd += above[v] * r * (2 * c + sd * root * x[v])
+        of_log_sd -= score[v] * (c * (2 * r - 1) * inverse - (1 - r) * root * x[v]) + 1 - r
+        density += log(r) - score[v] * score[v]
+    return of_log_sd, density / 2
 
 
 @njit(error_model="numpy", fastmath=FAST)
