@@ -17,17 +17,19 @@ def unpacked(data):
     place = HEAD
     blocks = data[place : place + 2 * BLOCK].reshape((2, BLOCK))
     place += blocks.size
-    of_sd = data[place : place + 2 * batches].reshape((2, batches))
-    place += of_sd.size
     bases = data[place : place + 2 * batches * (batches - 1)].reshape((2, batches, batches - 1))
     place += bases.size
-    owns = data[place : place + 4 * (batches - 1)].reshape((2, 2, batches - 1))
-    place += owns.size
+    of_means = data[place : place + 4 * (batches - 1)].reshape((2, 2, batches - 1))
+    place += of_means.size
+    of_sds = data[place : place + 4 * batches].reshape((2, 2, batches))
+    place += of_sds.size
     sds = data[place : place + 3]
     place += 3
-    level = data[place : place + 2 * batches * features].reshape((2, batches, features))
-    place += level.size
-    cells = data[place : place + 7 * batches * features].reshape((7, batches, features))
+    shares = data[place : place + 2 * batches * features].reshape((2, batches, features))
+    place += shares.size
+    of_cells = data[place : place + shares.size].reshape((batches, 2, features))
+    place += of_cells.size
+    cells = data[place : place + 5 * batches * features].reshape((5, batches, features))
     place += cells.size
     sxy = data[place : place + batches * directions * features].reshape((batches, directions, features))
     place += sxy.size
@@ -36,13 +38,15 @@ def unpacked(data):
     sxx = data[place : place + mean_x.size * directions].reshape((batches, directions, directions, width))
     place += sxx.size
     units = data[place : place + 2 * features + width * directions * directions]
-    return (blocks, of_sd, bases, owns), level, sds, cells, sxy, mean_x, sxx, units, _shared(data, place + units.size)
+    hyper = blocks, bases, of_means, of_sds
+    return hyper, sds, shares, of_cells, cells, sxy, mean_x, sxx, units, _shared(data, place + units.size)
 
 
 @njit(error_model="numpy")
 def _shared(data, place):
     """Return the arrays of what features share, from a place on; those of batches are empty if they share nothing."""
-    features, scores, axes, factors, squares = int(data[2]), int(data[5]), int(data[6]), int(data[7]), int(data[8])
+    features, scores, axes = int(data[2]), int(data[5]), int(data[6])
+    factors, axes_of_squares = int(data[7]), int(data[8])
     batches = int(data[1]) if factors else 0
     of_scores = data[place : place + 2 * batches * scores].reshape((2, batches, scores))
     place += of_scores.size
@@ -54,19 +58,20 @@ def _shared(data, place):
     place += patterns.size
     loadings = data[place : place + factors * features].reshape((factors, features))
     place += loadings.size
-    of_squares = data[place : place + squares * features].reshape((squares, features))
-    place += of_squares.size
-    on_squares = data[place : place + batches * squares * squares].reshape((batches, squares, squares))
+    squares = data[place : place + axes_of_squares * features].reshape((axes_of_squares, features))
+    place += squares.size
+    of_axes = data[place : place + batches * axes_of_squares**2].reshape((batches, axes_of_squares, axes_of_squares))
+    place += of_axes.size
+    on_squares = data[place : place + batches * axes_of_squares].reshape((batches, axes_of_squares))
     place += on_squares.size
-    square_mean = data[place : place + batches * squares].reshape((batches, squares))
-    place += square_mean.size
-    weight = data[place : place + features]
-    place += features
-    rest = data[place : place + 2 * batches].reshape((2, batches))
-    stretched = data[place + 2 * batches :].reshape((2, int(data[9]) if factors else 0, batches, scores))
-    known, of_mean, base, freedom = of_scores[0], of_scores[1], rest[0], rest[1]
-    of_features = patterns, loadings, of_squares, on_squares, square_mean
-    return known, of_mean, of_shifts, of_noise, *of_features, base, freedom, stretched, weight
+    size = features if factors else 0
+    weight, freedom = data[place : place + size], data[place + size : place + size + batches]
+    place += size + batches
+    base = data[place : place + batches]
+    stretch = data[place + batches :].reshape((2, int(data[9]), batches * scores))
+    known, of_mean = of_scores[0], of_scores[1]
+    of_squares = squares, of_axes, on_squares, freedom, weight
+    return known, of_mean, of_shifts, of_noise, patterns, loadings, base, stretch, of_squares
 
 
 @njit(error_model="numpy")

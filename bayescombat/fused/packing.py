@@ -8,21 +8,17 @@ import numpy as np
 
 from bayescombat.centring import (
     OFF_MODE,
-    anchored,
-    as_sampled,
-    beside_sharing,
+    Known,
+    Turned,
     known_of_sds,
+    parametrised,
     scores_at_start,
-    share_of_data,
-    shares_of_level,
-    told_squares,
-    turned_means,
     spread_at_start,
 )
 from bayescombat.fused.layout import BLOCK, HEAD
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
-from bayescombat.scores import Sharing
+from bayescombat.scores import Sharing, Squares
 from bayescombat.standard import Effects, Standardised, Start, standardise, starting_point
 
 __all__ = ["Packed", "applies", "packed"]
@@ -71,30 +67,25 @@ def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> 
     """
     standard = standardise(moments)
     start = starting_point(standard, priors)
-    scales = start.log_delta[0]
-    shifts, of_shifts, of_scales = beside_sharing(start.gamma[0], scales, sharing, priors)
-    mean_estimate = shifts.mean if sharing is None else sharing.mean_estimate - sharing.mean_estimate.mean()
-    noises = [shifts.noise, scales.noise]
-    freedom = np.maximum(moments.scans - 1, 1)
-    if sharing is not None:
-        noises[1] = scales.noise / sharing.factors.of_squares_weight
-        of_squares, on_squares, of_scales = told_squares(sharing.factors, scales.sd, scales.noise, freedom)
-    hypers = [_hyper("gamma", shifts, mean_estimate, noises[0], of_shifts, priors), _hyper("log_delta", scales, scales.mean, noises[1], of_scales, priors)]
-    blocks, weights, bases, owns, positions = (np.array(part) for part in zip(*hypers, strict=True))
-    level = np.stack([shares_of_level(shifts.sd, noises[0]), shares_of_level(scales.sd, noises[1])])
-    log_sigma = start.log_sigma + scales.mean @ level[1]
-    alpha = start.alpha + np.exp(start.log_sigma) * (shifts.mean @ level[0])
-    cells, of_cells = _cells(standard, start, moments, sharing)
-    shared = _Shared() if sharing is None else _Shared.of(moments, sharing, of_squares, on_squares)
+    (effects,), squares = parametrised(moments, start, priors, sharing)
+    shifts, scales = effects.shifts, effects.scales
+    hypers = [
+        _hyper("gamma", shifts, effects.shift_means, priors),
+        _hyper("log_delta", scales, effects.scale_means, priors),
+    ]
+    blocks, bases, of_means, of_sds, positions = (np.array(part) for part in zip(*hypers, strict=True))
+    cells = Known.of(1 / scales.noise, start.log_sigma + scales.estimate)
+    shared = _Shared.of(moments, sharing, squares)
     sds = np.array([priors.log_sigma_sd, priors.alpha_sd, priors.beta_sd])
     arrays = [
         blocks,
-        weights,
         bases,
-        owns,
+        of_means,
+        of_sds,
         sds,
-        level,
-        cells,
+        np.stack([effects.of_alpha, effects.of_log_sigma]),
+        np.stack(cells, axis=1),
+        _cells(standard, moments, sharing),
         standard.sxy.swapaxes(1, 2),
         standard.mean_x.swapaxes(1, 2),
         np.moveaxis(standard.sxx, 1, -1),
@@ -108,7 +99,8 @@ def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> 
     sizes = [len(standard.n), features, directions, standard.n.shape[1], *shared.sizes]
     constant = _of_priors(blocks, sds, start) + _of_cells(standard, sharing) + shared.constant
     head = [HEAD + numbers.size, *sizes, constant]
-    position = [positions.ravel(), shared.start, log_sigma, alpha, start.beta.ravel(), of_cells.ravel()]
+    position = [positions.ravel(), shared.start, *effects.levels_at_start(start), start.beta.ravel()]
+    position.append(np.full(cells.pull.size, OFF_MODE))
     return Packed(
         data=np.concatenate([head, numbers]),
         start=np.concatenate(position),
@@ -147,23 +139,17 @@ def _reported(moments: Moments, sharing: Sharing | None) -> dict[str, tuple[str,
     return dims
 
 
-def _hyper(name: str, effects: Effects, estimate, noise, known: np.ndarray, priors: Priors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return priors of one kind of effects, how far the batches' log spreads are centred, and where they start.
-
-    `known` is what the data tell of the means of the batches.
-    """
+def _hyper(name: str, effects: Effects, means: Turned, priors: Priors) -> tuple[np.ndarray, ...]:
+    """Return priors of one kind of effects, what is known of means and log spreads, and where they start."""
     fields = ("mean", "sd", "sd_spread")
     medians = [np.log(getattr(priors, f"{name}_{field}_median")) for field in fields]
     widths = [getattr(priors, f"{name}_{field}_log_sd") for field in fields]
-    basis, information = turned_means(effects.sd, noise, known)
-    own = np.stack([information, information * (basis.T @ estimate)])
-    log_sd = np.log(effects.sd)
-    typical, width = spread_at_start(log_sd, float(np.exp(medians[2])))
-    weight = share_of_data(known_of_sds(effects), width)
     block = np.column_stack([medians, widths]).ravel()
-    means = anchored(basis.T @ effects.mean, 0.0, effects.spread, *own)
-    partly = as_sampled(log_sd, typical, width, weight)
-    return block, weight, basis, own, np.concatenate([[np.log(effects.spread)], means, [typical, np.log(width)], partly])
+    typical, width = spread_at_start(np.log(effects.sd), float(np.exp(medians[2])))
+    known = known_of_sds(effects, typical, width)
+    means_at_start, sds_at_start = np.full(len(effects.mean) - 1, OFF_MODE), np.full(len(effects.mean), OFF_MODE)
+    start = [[np.log(effects.spread)], means_at_start, [typical, np.log(width)], sds_at_start]
+    return block, means.basis, np.stack(means.known), np.stack(known), np.concatenate(start)
 
 
 class _Shared(NamedTuple):
@@ -175,10 +161,12 @@ class _Shared(NamedTuple):
     constant: float = 0.0
 
     @classmethod
-    def of(cls, moments: Moments, sharing: Sharing, of_squares, on_squares) -> Self:
+    def of(cls, moments: Moments, sharing: Sharing | None, squares: Squares | None) -> Self:
         """Return this of moments; empty where features share nothing."""
+        if sharing is None or squares is None:
+            return cls()
         factors, patterns = sharing.factors, sharing.patterns
-        freedom, axes = np.maximum(moments.scans - 1, 1), factors.of_squares
+        axes = factors.of_squares
         arrays = [
             sharing.known,
             sharing.of_mean,
@@ -187,39 +175,29 @@ class _Shared(NamedTuple):
             patterns.axes.T,
             factors.loadings.T,
             axes.T,
-            of_squares,
-            on_squares,
+            squares.of_axes,
+            squares.of_mean,
             factors.of_squares_weight,
+            np.maximum(moments.scans - 1, 1),
             np.log(sharing.sd),
-            freedom,
-            sharing.stretched,
+            *sharing.stretch,
         ]
-        scores = scores_at_start(sharing)
-        more, by = sharing.stretched
-        inner = np.eye(len(by)) + np.einsum("kbs,lbs->kl", by, more)
-        scores = scores - np.einsum("k,kbs->bs", np.linalg.solve(inner, np.einsum("kbs,bs->k", by, scores)), more)
-        start = np.concatenate([scores.ravel(), np.full(len(freedom) * axes.shape[1], OFF_MODE)])
-        constant = -LOG_2PI / 2 * start.size
-        constant += np.linalg.slogdet(inner)[1]
-        sizes = scores.shape[1], patterns.axes.shape[1], factors.count, axes.shape[1], len(by)
-        return cls(sizes, arrays, start, float(constant))
+        scores = sharing.stretch.undone(scores_at_start(sharing))
+        start = np.concatenate([scores.ravel(), np.full(squares.of_mean.size, OFF_MODE)])
+        constant = sharing.stretch.log_volume - LOG_2PI / 2 * start.size
+        sizes = scores.shape[1], patterns.axes.shape[1], factors.count, axes.shape[1], len(sharing.stretch.by)
+        return cls(sizes, arrays, start, constant)
 
 
-def _cells(
-    standard: Standardised, start: Start, moments: Moments, sharing: Sharing | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is known of every cell, (kind, batch, feature), and where the log scales start."""
-    scales, shape = start.log_delta[0], standard.mean_y.shape
+def _cells(standard: Standardised, moments: Moments, sharing: Sharing | None) -> np.ndarray:
+    """Return what the data are in every cell, (kind, batch, feature)."""
+    shape = standard.mean_y.shape
     n = np.broadcast_to(standard.n, shape)
-    seen, freedom, own, known = n > 0, n, 1 / np.maximum(n, 1), np.ones(1)
+    seen, freedom, own = n > 0, n, 1 / np.maximum(n, 1)
     if sharing is not None:
-        known = sharing.factors.of_squares_weight
-        freedom, own = known * np.maximum(n - 1, 0), np.where(seen, sharing.factors.of_own(n, moments.scans), 1.0)
-    told = known / scales.noise
-    pull = told * (start.log_sigma + scales.estimate)
-    level = start.log_sigma + scales.mean[:, None]
-    partly = anchored(start.log_sigma + scales.effect, level, scales.sd[:, None], told, pull)
-    return np.stack([told, freedom, own, seen, np.where(seen, standard.mean_y, 0.0), standard.syy, pull]), partly
+        freedom = sharing.factors.of_squares_weight * np.maximum(n - 1, 0)
+        own = np.where(seen, sharing.factors.of_own(n, moments.scans), 1.0)
+    return np.stack([freedom, own, seen, np.where(seen, standard.mean_y, 0.0), standard.syy])
 
 
 def _of_priors(blocks: np.ndarray, sds: np.ndarray, start: Start) -> float:
@@ -238,9 +216,3 @@ def _of_cells(standard: Standardised, sharing: Sharing | None) -> float:
     if sharing is not None:
         return -LOG_2PI / 2 * n.size
     return float(-LOG_2PI / 2 * n.sum() - np.log(n).sum() / 2)
-
-
-def _without_sum(values: np.ndarray) -> np.ndarray:
-    """Return values that sum to zero as one number less, of the same length as a vector."""
-    root = np.sqrt(len(values))
-    return np.asarray(values[:-1] - values[-1] * root / (root + len(values)))
