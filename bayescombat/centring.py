@@ -159,14 +159,11 @@ def share_of_data(information: np.ndarray, sd: Any) -> np.ndarray:
     return np.asarray(information / (information + 1 / sd**2))
 
 
-def known_of_sds(effects: Effects, typical: float, width: float) -> Known:
-    """Return what the data tell of the logarithm of the levels' spreads over the features, (level,).
-
-    These are found under a Normal(typical, width) prior.
-    """
+def known_of_sds(effects: Effects) -> Known:
+    """Return what the data tell of the logarithm of the levels' spreads over the features, (level,)."""
     # Low guesses of spreads, since a funnel opens where one is nearly zero.
     share = share_of_data(1 / effects.noise, effects.sd_low[:, None])
-    return Known.by_expected(2 * (share**2).sum(axis=1), np.log(effects.sd), typical, width)
+    return Known.of(2 * (share**2).sum(axis=1), np.log(effects.sd))
 
 
 def spread_at_start(log_sd: np.ndarray, expected: float) -> tuple[float, float]:

@@ -146,7 +146,7 @@ def _hyper(name: str, effects: Effects, means: Turned, priors: Priors) -> tuple[
     widths = [getattr(priors, f"{name}_{field}_log_sd") for field in fields]
     block = np.column_stack([medians, widths]).ravel()
     typical, width = spread_at_start(np.log(effects.sd), float(np.exp(medians[2])))
-    known = known_of_sds(effects, typical, width)
+    known = known_of_sds(effects)
     means_at_start, sds_at_start = np.full(len(effects.mean) - 1, OFF_MODE), np.full(len(effects.mean), OFF_MODE)
     start = [[np.log(effects.spread)], means_at_start, [typical, np.log(width)], sds_at_start]
     return block, means.basis, np.stack(means.known), np.stack(known), np.concatenate(start)

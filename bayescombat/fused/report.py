@@ -21,7 +21,7 @@ def expand(x, data, out):
     hypers, log_sigma, alpha, beta, partly, sampled, totals = positioned(x, data)
     batches, directions, features = sxy.shape
     mean, log_sd = hyper_parameters(hypers, hyper)
-    sampled = stretched(sampled, *shared[-2])
+    sampled = stretched(sampled, shared[-2][0], shared[-2][1])
     parts, _, _, scans, _ = shared_parts(sampled, totals, mean, log_sd, shared)
     log_sigma, alpha, _ = beside(log_sigma, alpha, mean, parts, shares)
     location, scale = units[:features], units[features : 2 * features]
