@@ -4,6 +4,7 @@ A Normal(mean, sd) variable is sampled as its z-score given the data: these are 
 it hangs on mean and sd as little as the data allow, whether they say nothing of it, or nearly all.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 
@@ -21,6 +22,7 @@ __all__ = [
     "Parametrisation",
     "Turned",
     "known_of_sds",
+    "levels_at_start",
     "parametrised",
     "scores_at_start",
     "share_of_data",
@@ -77,10 +79,12 @@ class Parametrisation:
     of_alpha: np.ndarray
     of_log_sigma: np.ndarray
 
-    def levels_at_start(self, start: Start) -> tuple[np.ndarray, np.ndarray]:
-        """Return what log sigma and alpha are sampled as where chains start, (feature,)."""
-        alpha = start.alpha + np.exp(start.log_sigma) * (self.shifts.mean @ self.of_alpha)
-        return start.log_sigma + self.scales.mean @ self.of_log_sigma, alpha
+
+def levels_at_start(start: Start, effects: Sequence[Parametrisation]) -> tuple[np.ndarray, np.ndarray]:
+    """Return what log sigma and alpha are sampled as where chains start, (feature,)."""
+    scale = np.sum([one.scales.mean @ one.of_log_sigma for one in effects], axis=0)
+    shift = np.sum([one.shifts.mean @ one.of_alpha for one in effects], axis=0)
+    return start.log_sigma + scale, start.alpha + np.exp(start.log_sigma) * shift
 
 
 def parametrised(
@@ -102,14 +106,14 @@ def parametrised(
     if sharing is None:
         pairs = zip(start.gamma, start.log_delta, strict=True)
         return [_parametrised(*pair, _known_of_means(pair[0]), _known_of_means(pair[1])) for pair in pairs], None
-    squares = squares_of(moments, sharing.factors, [effects.sd for effects in start.log_delta])
+    squares = squares_of(moments, sharing.factors, [scales.sd for scales in start.log_delta])
     weight, found = sharing.factors.of_squares_weight, []
-    for column, shifts, scales, one in zip(
-        moments.positions.T, start.gamma, start.log_delta, sharing.of_variables, strict=True
-    ):
-        scales = replace(scales, noise=scales.noise / weight)
+    for k, (shifts, scales) in enumerate(zip(start.gamma, start.log_delta, strict=True)):
+        one: Sharing | SharingOfLevels = sharing.of_variables[k]
+        column = moments.positions[:, k]
         of_scales = np.bincount(column - column.min(), squares.information)
-        found.append(_parametrised(_beside(shifts, one, priors), scales, one.information, of_scales))
+        beside = replace(scales, noise=scales.noise / weight)
+        found.append(_parametrised(_beside(shifts, one, priors), beside, one.information, of_scales))
     return found, squares
 
 
@@ -133,9 +137,10 @@ def _weights(effects: Effects) -> np.ndarray:
 
 
 def _shares(effects: Effects) -> np.ndarray:
+    """Return shares (batch, feature) of the batches in what is known of the features' levels."""
     weight = _weights(effects)
-    total = weight.sum(axis=0)
-    return np.divide(weight, total, out=np.full(weight.shape, 1 / len(weight)), where=total > 0)
+    total, equal = weight.sum(axis=0), np.full(weight.shape, 1 / len(weight))
+    return np.asarray(np.divide(weight, total, out=equal, where=total > 0))
 
 
 def _known_of_means(effects: Effects) -> np.ndarray:

@@ -14,12 +14,18 @@ from bayescombat.shared import Found, found_of
 
 __all__ = ["CrossedSharing", "Sharing", "SharingOfLevels", "Squares", "Stretch", "sharing_of", "squares_of"]
 
-# Scores are stretched along what is known less than this many times as well with the features' levels open.
+# Directions are stretched of which the features' levels, being open, take this share of what is known.
 LEAST_STRETCH = 0.5
 
 
 class Stretch(NamedTuple):
-    """Scores of all batches stretched along directions: so far (direction, batch, score), by these (same)."""
+    """How scores of all batches are stretched along a few directions.
+
+    Parameters
+    ----------
+    along, by : ndarray, (direction, batch, score)
+        Products of scores with the latter are how many times the former is added to them.
+    """
 
     along: np.ndarray
     by: np.ndarray
@@ -110,8 +116,6 @@ class SharingOfLevels:
         How much lower a score is expected for a higher mean of the level's shifts.
     own : ndarray, (level, feature)
         Variance of the level's unshrunken shifts beside what features share.
-    along : ndarray, (level, feature)
-        Expected shifts along the patterns.
     mean_estimate : ndarray, (level,)
         Of the mean, before it is drawn to that of the others.
     """
@@ -124,7 +128,6 @@ class SharingOfLevels:
     mean: np.ndarray
     sd: np.ndarray
     own: np.ndarray
-    along: np.ndarray
     mean_estimate: np.ndarray
 
 
@@ -212,9 +215,16 @@ def _stretch(loadings: np.ndarray, weight: np.ndarray, precision: np.ndarray) ->
 class Squares(NamedTuple):
     """What features share in the log sums of squares of cells, as scores that the data tell apart.
 
-    A score is standard normal beforehand; `of_axes` (cell, axis, score) says how the axes of the factors' squares follow
-    it, `of_mean` (cell, score) how much lower it is expected for a higher mean of the log scales, and `information`
-    (cell,) what the data tell of that mean.
+    A score is standard normal beforehand.
+
+    Parameters
+    ----------
+    of_axes : ndarray, (cell, axis, score)
+        How the axes of the factors' squares follow the scores.
+    of_mean : ndarray, (cell, score)
+        How much lower a score is expected for a higher mean of the cell's log scales.
+    information : ndarray, (cell,)
+        What the data tell of that mean.
     """
 
     of_axes: np.ndarray
@@ -269,10 +279,8 @@ def _of_several_variables(moments: Moments, factors: Loadings, found: Found) -> 
     of_variables = []
     for patterns, shifts, (own, _), mine, of_means, known in parts:
         of_shifts = patterns.each @ turn[mine]
-        along = (of_shifts @ score) * shifts.sd[:, None]
-        along = (along - along.mean(axis=0)) @ patterns.axes.T
         estimate = _undrawn(shifts, known)
-        one = SharingOfLevels(factors, patterns, of_shifts, of_means, known, shifts.mean, shifts.sd, own, along, estimate)
+        one = SharingOfLevels(factors, patterns, of_shifts, of_means, known, shifts.mean, shifts.sd, own, estimate)
         of_variables.append(one)
     of_noise = turn[of_cells] / np.sqrt(np.maximum(moments.scans, 1))[:, None, None]
     return CrossedSharing(factors, of_variables, of_noise, score)

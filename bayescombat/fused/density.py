@@ -12,7 +12,6 @@ from numba import njit
 from bayescombat.fused.layout import positioned, unpacked
 from bayescombat.fused.rows import (
     add,
-
     add_transposed,
     differences,
     given_data,
@@ -60,6 +59,7 @@ def hyper_parameters(positions, hyper):
 
 @njit(error_model="numpy")
 def _given_data(x, known, mean, log_sd):
+    """Return what `given_data` sets, where all values have one prior mean."""
     parts = np.empty((3, x.size))
     given_data(x, known, np.full(x.size, mean), log_sd, parts[0], parts[1], parts[2])
     return parts[0], parts[1], parts[2]
@@ -75,9 +75,7 @@ def _through_hyper(k, x, hyper, of_mean, of_log_sd, gradient):
         for i in range(batches):
             of_along[s] += bases[k, i, s] * of_mean[i]
     score, left, away = _given_data(x[1:batches], of_means[k], 0.0, x[0])
-    gradient[0], density = through_data(
-        of_along, x[1:batches], score, left, away, x[0], gradient[1:batches], of_zero
-    )
+    gradient[0], density = through_data(of_along, x[1:batches], score, left, away, x[0], gradient[1:batches], of_zero)
     typical, width = x[batches], x[batches + 1]
     score, left, away = _given_data(x[batches + 2 :], of_sds[k], typical, width)
     gradient[batches + 1], part = through_data(

@@ -11,6 +11,7 @@ from bayescombat.centring import (
     Known,
     Turned,
     known_of_sds,
+    levels_at_start,
     parametrised,
     scores_at_start,
     spread_at_start,
@@ -99,7 +100,7 @@ def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> 
     sizes = [len(standard.n), features, directions, standard.n.shape[1], *shared.sizes]
     constant = _of_priors(blocks, sds, start) + _of_cells(standard, sharing) + shared.constant
     head = [HEAD + numbers.size, *sizes, constant]
-    position = [positions.ravel(), shared.start, *effects.levels_at_start(start), start.beta.ravel()]
+    position = [positions.ravel(), shared.start, *levels_at_start(start, [effects]), start.beta.ravel()]
     position.append(np.full(cells.pull.size, OFF_MODE))
     return Packed(
         data=np.concatenate([head, numbers]),
@@ -148,8 +149,8 @@ def _hyper(name: str, effects: Effects, means: Turned, priors: Priors) -> tuple[
     typical, width = spread_at_start(np.log(effects.sd), float(np.exp(medians[2])))
     known = known_of_sds(effects)
     means_at_start, sds_at_start = np.full(len(effects.mean) - 1, OFF_MODE), np.full(len(effects.mean), OFF_MODE)
-    start = [[np.log(effects.spread)], means_at_start, [typical, np.log(width)], sds_at_start]
-    return block, means.basis, np.stack(means.known), np.stack(known), np.concatenate(start)
+    start = np.concatenate([[np.log(effects.spread)], means_at_start, [typical, np.log(width)], sds_at_start])
+    return block, means.basis, np.stack(means.known), np.stack(known), start
 
 
 class _Shared(NamedTuple):
