@@ -110,9 +110,8 @@ def log_density_and_gradient(x, data, gradient):
     add_transposed(beta, slopes)
     sigma, variance = squared(log_sigma)
     row = np.empty((14, features))
-    z, left, log_scale, precision, squares, away = row[0], row[1], row[2], row[3], row[4], row[5]
-    known, excess, above, prior, scale, within, share = row[6], row[7], row[8], row[9], row[10], row[11], row[12]
-    gone = row[13]
+    z, left, gone, log_scale, precision, squares, away = row[0], row[1], row[2], row[3], row[4], row[5], row[6]
+    known, excess, above, prior, scale, within, share = row[7], row[8], row[9], row[10], row[11], row[12], row[13]
     for i in range(batches):
         n, own, seen = cells[0, i], cells[1, i], cells[2, i]
         level, spread = mean[1, i], log_sd[1, i]

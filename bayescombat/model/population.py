@@ -204,7 +204,7 @@ def _variable(
     return Variable(suffix, place, hyper.gamma_mean, hyper.gamma_sd, gamma, log_scale - noise)
 
 
-def sampled_given_data(name: str, mean: Any, sd: Any, known: Known, dims: str | tuple[str, ...] | None) -> Any:
+def sampled_given_data(name: str, mean: Any, sd: Any, known: Known, dims: str | tuple[str, ...]) -> Any:
     """Return a Normal(mean, sd) variable, sampled as its z-score given what the data tell of it."""
     left = 1 / (1 + sd**2 * known.information)
     away, unit = sd**2 * left * (known.pull - known.information * mean), sd * pt.sqrt(left)
@@ -229,7 +229,7 @@ def _batch_means(name: str, suffix: str, dim: str, prior: tuple[float, float], m
     """Return per-batch prior means that sum to zero, with a learned spread across batches."""
     median, log_sd = prior
     between = pm.LogNormal(f"{name}_spread{suffix}", np.log(median), log_sd, initval=start)
-    along = sampled_given_data(f"{name}{suffix}", 0.0, between, means.known, None)
+    along = sampled_given_data(f"{name}{suffix}", 0.0, between, means.known, f"contrast{suffix}")
     return pm.Deterministic(f"{name}{suffix}", pt.dot(means.basis, along), dims=dim)
 
 
