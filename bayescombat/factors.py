@@ -83,17 +83,6 @@ class Loadings:
         """How many times the degrees of freedom the log sums of squares have beside the axes, (feature,)."""
         return np.asarray(1 / (1 - (self.of_squares**2).sum(axis=1)))
 
-    @property
-    def of_squares_mean(self) -> np.ndarray:
-        """Scores that come closest to a scale that is the same for all features, (axis,)."""
-        weighted = self.of_squares * self.of_squares_weight[:, None]
-        return np.asarray(np.linalg.solve(weighted.T @ self.of_squares, weighted.sum(axis=0)))
-
-    @property
-    def beside_squares(self) -> np.ndarray:
-        """Share of such a scale that is not along the axes, (feature,)."""
-        return np.asarray((1 - self.of_squares @ self.of_squares_mean) ** 2)
-
     def of_own(self, n: np.ndarray, scans: np.ndarray) -> np.ndarray:
         """Return the variance of a mean beside the factors, in units of the residual variance, (batch, feature).
 

@@ -6,12 +6,44 @@ from typing import NamedTuple
 import numpy as np
 
 from bayescombat.factors import Loadings
+from bayescombat.mixed import Mixed
 from bayescombat.moments import Moments
 from bayescombat.patterns import Patterns
 from bayescombat.regression import LeastSquares
 from bayescombat.shared import Found, found_of
 
-__all__ = ["CrossedSharing", "Sharing", "SharingOfLevels", "sharing_of"]
+__all__ = ["CrossedSharing", "Sharing", "SharingOfLevels", "Squares", "Stretch", "sharing_of", "squares_of"]
+
+# Directions are stretched of which the features' levels, being open, take this share of what is known.
+LEAST_STRETCH = 0.5
+
+
+class Stretch(NamedTuple):
+    """How scores of all batches are stretched along a few directions.
+
+    Parameters
+    ----------
+    along, by : ndarray, (direction, batch, score)
+        Products of scores with the latter are how many times the former is added to them.
+    """
+
+    along: np.ndarray
+    by: np.ndarray
+
+    @property
+    def inner(self) -> np.ndarray:
+        """Products that tell volume and inverse, (direction, direction)."""
+        return np.asarray(np.eye(len(self.by)) + np.einsum("kbs,lbs->kl", self.by, self.along))
+
+    def undone(self, scores: np.ndarray) -> np.ndarray:
+        """Return the scores (batch, score) that these are when stretched."""
+        far = np.linalg.solve(self.inner, np.einsum("kbs,bs->k", self.by, scores))
+        return np.asarray(scores - np.einsum("k,kbs->bs", far, self.along))
+
+    @property
+    def log_volume(self) -> float:
+        """Logarithm of how many times the volume there is once scores are stretched."""
+        return float(np.linalg.slogdet(self.inner)[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +75,11 @@ class Sharing:
         Of the shifts, beside the patterns.
     own : ndarray, (batch, feature)
         Variance of the unshrunken shifts beside what features share.
+    mean_estimate : ndarray, (batch,)
+        Of the mean, before it is drawn to that of the others.
+    stretch : Stretch
+        What makes scores alike in how well they are known: what all batches have in common is left to the features'
+        levels, so that the data tell of differences alone.
     """
 
     factors: Loadings
@@ -56,6 +93,8 @@ class Sharing:
     mean: np.ndarray
     sd: np.ndarray
     own: np.ndarray
+    mean_estimate: np.ndarray
+    stretch: Stretch
 
     @property
     def of_variables(self) -> "list[Sharing]":
@@ -77,8 +116,8 @@ class SharingOfLevels:
         How much lower a score is expected for a higher mean of the level's shifts.
     own : ndarray, (level, feature)
         Variance of the level's unshrunken shifts beside what features share.
-    along : ndarray, (level, feature)
-        Expected shifts along the patterns.
+    mean_estimate : ndarray, (level,)
+        Of the mean, before it is drawn to that of the others.
     """
 
     factors: Loadings
@@ -89,7 +128,7 @@ class SharingOfLevels:
     mean: np.ndarray
     sd: np.ndarray
     own: np.ndarray
-    along: np.ndarray
+    mean_estimate: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +172,7 @@ def _of_one_variable(moments: Moments, factors: Loadings, found: Found) -> Shari
     values, turn = np.linalg.eigh(weighted.swapaxes(1, 2) @ loadings)
     values, axes = np.maximum(values, 0), patterns.each.shape[2]
     of_mean = (turn.swapaxes(1, 2) @ weighted.sum(axis=1)[..., None])[..., 0]
+    information = (1 / (sd[:, None] ** 2 + own)).sum(axis=1) - (of_mean**2 / (1 + values)).sum(axis=1)
     # Scores of patterns come in units of their spread, those of noise as they are.
     score = shifts.scores[:, 1:].copy()
     score[:, :axes] /= sd[:, None]
@@ -144,11 +184,67 @@ def _of_one_variable(moments: Moments, factors: Loadings, found: Found) -> Shari
         score=(turn.swapaxes(1, 2) @ score[..., None])[..., 0],
         of_mean=of_mean / (1 + values),
         known=values / (1 + values) * (turn[:, :axes] ** 2).sum(axis=1),
-        information=(1 / (sd[:, None] ** 2 + own)).sum(axis=1) - (of_mean**2 / (1 + values)).sum(axis=1),
+        information=information,
+        mean_estimate=_undrawn(shifts, information),
         mean=shifts.mean,
         sd=sd,
         own=own,
+        stretch=_stretch(loadings @ turn, 1 / (sd[:, None] ** 2 + own), 1 + values),
     )
+
+
+def _undrawn(shifts: Mixed, information: np.ndarray) -> np.ndarray:
+    """Return the levels' means before they are drawn to each other."""
+    return np.asarray(shifts.mean * (1 + 1 / (shifts.spread[0] ** 2 * information)))
+
+
+def _stretch(loadings: np.ndarray, weight: np.ndarray, precision: np.ndarray) -> Stretch:
+    """Return how to stretch scores that are known by a precision (batch, score) each if the features' levels are.
+
+    Features follow them by loadings (batch, feature, score), beside what is known by a weight (batch, feature).
+    """
+    root = np.sqrt(precision)
+    lost = (weight / np.sqrt(weight.sum(axis=0)))[..., None] * loadings / root[:, None]
+    batches, features, scores = lost.shape
+    axes, size, _ = np.linalg.svd(lost.swapaxes(1, 2).reshape(-1, features), full_matrices=False)
+    kept = size**2 > LEAST_STRETCH
+    axes, size = axes[:, kept].T.reshape(-1, batches, scores), size[kept]
+    return Stretch((1 / np.sqrt(1 - size**2) - 1)[:, None, None] * axes / root, axes * root)
+
+
+class Squares(NamedTuple):
+    """What features share in the log sums of squares of cells, as scores that the data tell apart.
+
+    A score is standard normal beforehand.
+
+    Parameters
+    ----------
+    of_axes : ndarray, (cell, axis, score)
+        How the axes of the factors' squares follow the scores.
+    of_mean : ndarray, (cell, score)
+        How much lower a score is expected for a higher mean of the cell's log scales.
+    information : ndarray, (cell,)
+        What the data tell of that mean.
+    """
+
+    of_axes: np.ndarray
+    of_mean: np.ndarray
+    information: np.ndarray
+
+
+def squares_of(moments: Moments, factors: Loadings, spreads: list[np.ndarray]) -> Squares:
+    """Return what features share in log sums of squares, given the spreads of log scales (level,) of every variable."""
+    freedom = np.broadcast_to(np.maximum(moments.n - 1, 0), moments.mean_y.shape)
+    spread2 = (np.concatenate(spreads)[moments.positions] ** 2).sum(axis=1)
+    own = 1 / factors.of_squares_weight
+    weight = 2 * freedom / (2 * freedom * spread2[:, None] + own)
+    unit = np.sqrt(2 * np.maximum(moments.scans - 1, 1))[:, None, None]
+    loadings = factors.of_squares / unit
+    weighted = loadings * weight[..., None]
+    values, turn = np.linalg.eigh(weighted.swapaxes(1, 2) @ loadings)
+    general = (turn.swapaxes(1, 2) @ weighted.sum(axis=1)[..., None])[..., 0]
+    of_mean = general / (1 + np.maximum(values, 0))
+    return Squares(turn / unit, of_mean, weight.sum(axis=1) - (general * of_mean).sum(axis=1))
 
 
 class _Told(NamedTuple):
@@ -183,9 +279,8 @@ def _of_several_variables(moments: Moments, factors: Loadings, found: Found) -> 
     of_variables = []
     for patterns, shifts, (own, _), mine, of_means, known in parts:
         of_shifts = patterns.each @ turn[mine]
-        along = (of_shifts @ score) * shifts.sd[:, None]
-        along = (along - along.mean(axis=0)) @ patterns.axes.T
-        one = SharingOfLevels(factors, patterns, of_shifts, of_means, known, shifts.mean, shifts.sd, own, along)
+        estimate = _undrawn(shifts, known)
+        one = SharingOfLevels(factors, patterns, of_shifts, of_means, known, shifts.mean, shifts.sd, own, estimate)
         of_variables.append(one)
     of_noise = turn[of_cells] / np.sqrt(np.maximum(moments.scans, 1))[:, None, None]
     return CrossedSharing(factors, of_variables, of_noise, score)

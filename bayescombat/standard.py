@@ -16,7 +16,7 @@ from bayescombat.regression import LeastSquares
 from bayescombat.reml import Slopes, Swept, restricted_deviance
 from bayescombat.repeated import fixed_effects
 
-__all__ = ["Effects", "Standardised", "Start", "standardise", "starting_point"]
+__all__ = ["Effects", "Standardised", "Start", "between", "standardise", "starting_point"]
 
 
 GRID = 81
@@ -71,25 +71,25 @@ class Effects:
     ----------
     level : ndarray, (feature,)
         What the batches of a feature have in common.
-    effect : ndarray, (batch, feature)
-        Shrunken differences from the level.
+    effect, estimate : ndarray, (batch, feature)
+        Differences from the level, shrunken and as they are.
     noise : ndarray, (batch, feature)
-        Sampling variances of the unshrunken ones; infinite where a cell says nothing.
+        Sampling variances of the latter; infinite where a cell says nothing.
     mean, sd, sd_low : ndarray, (batch,)
         Of the effects over the features; the means sum to zero. The last is a low guess of the spread, one posterior
         standard deviation down.
-    spread, spread_low : float
-        Of the means over the batches, and a low guess of it.
+    spread : float
+        Of the means over the batches.
     """
 
     level: np.ndarray
     effect: np.ndarray
+    estimate: np.ndarray
     noise: np.ndarray
     mean: np.ndarray
     sd: np.ndarray
     sd_low: np.ndarray
     spread: float
-    spread_low: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,19 +287,18 @@ def _effects(values: np.ndarray, noise: np.ndarray, priors: Priors, name: str) -
     precision = 1 / (signal + noise)
     level = (precision * centred).sum(axis=0) / precision.sum(axis=0)
     effect = mean[:, None] + signal * precision * (centred - level)
-    between = _between(mean, precision, getattr(priors, f"{name}_mean_median"), getattr(priors, f"{name}_mean_log_sd"))
-    return Effects(level, effect, noise, mean, sd, low, *between)
+    expected = getattr(priors, f"{name}_mean_median"), getattr(priors, f"{name}_mean_log_sd")
+    spread = between(mean, precision.sum(axis=1), *expected)
+    return Effects(level, effect, np.where(known, values - level, mean[:, None]), noise, mean, sd, low, spread)
 
 
-def _between(mean: np.ndarray, precision: np.ndarray, median: float, log_sd: float) -> tuple[float, float]:
-    """Return the spread of the batches' means (batch,), and a low guess of it."""
+def between(mean: np.ndarray, precision: np.ndarray, median: float, log_sd: float) -> float:
+    """Return the spread of the batches' means (batch,), of which each is known by a precision."""
     grid = _log_grid(median)
-    known = precision.sum(axis=1) > 0
-    noise = 1 / precision.sum(axis=1)[known]
-    variance = np.exp(2 * grid)[:, None] + noise
+    known = precision > 0
+    variance = np.exp(2 * grid)[:, None] + 1 / precision[known]
     evidence = -(np.log(variance) + mean[known] ** 2 / variance).sum(axis=1) / 2
-    center, width = _posterior(evidence, grid, np.log(median), log_sd)
-    return float(np.exp(center)), float(np.exp(center - width))
+    return float(np.exp(_posterior(evidence, grid, np.log(median), log_sd)[0]))
 
 
 def _spreads(values: np.ndarray, noise: np.ndarray, median: float, log_sd: float) -> tuple[np.ndarray, np.ndarray]:

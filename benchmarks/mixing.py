@@ -35,17 +35,18 @@ def measured(name: str, study: bc.Study, seed: int = 1) -> dict[str, object]:
         "batches": sizes["batch"],
         "draws": stats["diverging"].size,
         "divergences": int(stats["diverging"].sum()),
-        "ess": _extreme(diagnostics["ess_bulk"], rest, np.min),
-        "ess_hyper": _extreme(diagnostics["ess_bulk"], hyper, np.min),
-        "rhat": _extreme(diagnostics["rhat"], rest, np.max),
-        "rhat_hyper": _extreme(diagnostics["rhat"], hyper, np.max),
+        "ess": extreme(diagnostics["ess_bulk"], rest, np.min),
+        "ess_hyper": extreme(diagnostics["ess_bulk"], hyper, np.min),
+        "rhat": extreme(diagnostics["rhat"], rest, np.max),
+        "rhat_hyper": extreme(diagnostics["rhat"], hyper, np.max),
         "steps": float(stats["n_steps"].mean()),
         "seconds": seconds,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
 
 
-def _extreme(values: xr.Dataset, names: Sequence[object], worst: np.ufunc) -> float:
+def extreme(values: xr.Dataset, names: Sequence[object], worst: np.ufunc) -> float:
+    """Return the worst of the values of those variables that there are."""
     return float(worst([worst(values[name].values) for name in names if name in values]))
 
 

@@ -14,6 +14,7 @@ from bayescombat.fused.rows import (
     add,
     add_transposed,
     differences,
+    given_data,
     marginal,
     normal,
     of_cells,
@@ -21,16 +22,16 @@ from bayescombat.fused.rows import (
     residuals,
     shifted,
     squared,
-    through_centring,
+    through_data,
     to_features,
     to_slopes,
-    uncentred,
 )
 from bayescombat.fused.sharing import (
     SQUARES,
     beside,
     of_shared_cells,
     shared_parts,
+    stretched,
     taken_out,
     through_common,
     through_shared,
@@ -40,90 +41,91 @@ __all__ = ["hyper_parameters", "log_density_and_gradient"]
 
 
 @kernel()
-def hyper_parameters(positions, blocks, weights):
-    """Return what the effects of batches are drawn from: means, log sds, and what z-scores these have."""
-    batches = weights.shape[1]
-    found, typical = np.empty((4, 2, batches)), np.empty(batches)
-    mean, log_sd, score, root = found[0], found[1], found[2], found[3]
+def hyper_parameters(positions, hyper):
+    """Return what the effects of batches are drawn from: means and log sds, (kind, batch)."""
+    _, bases, of_means, of_sds = hyper
+    batches = bases.shape[1]
+    mean, log_sd = np.zeros((2, batches)), np.empty((2, batches))
     for k in range(2):
         x = positions[k]
-        total = 0.0
-        for i in range(1, batches):
-            total += x[i]
-        norm = total / (math.sqrt(batches) + batches)
-        scale, width = math.exp((1 - blocks[k, 6]) * x[0]), x[batches + 1]
-        for i in range(batches - 1):
-            mean[k, i] = scale * (x[i + 1] - norm)
-        mean[k, batches - 1] = -scale * total / math.sqrt(batches)
+        along, _, _ = _given_data(x[1:batches], of_means[k], 0.0, x[0])
+        away, _, _ = _given_data(x[batches + 2 :], of_sds[k], x[batches], x[batches + 1])
         for i in range(batches):
-            typical[i] = x[batches]
-        uncentred(x[batches + 2 :], weights[k], typical, width, score[k], root[k])
-        for i in range(batches):
-            log_sd[k, i] = x[batches] + math.exp(width) * score[k, i]
-    return mean, log_sd, score, root
+            for s in range(batches - 1):
+                mean[k, i] += math.exp(x[0]) * bases[k, i, s] * along[s]
+            log_sd[k, i] = x[batches] + math.exp(x[batches + 1]) * away[i]
+    return mean, log_sd
 
 
 @kernel()
-def _through_hyper(x, block, weight, mean, score, root, of_mean, of_log_sd, gradient):
+def _given_data(x, known, mean, log_sd):
+    """Return what `given_data` sets, where all values have one prior mean."""
+    parts = np.empty((3, x.size))
+    given_data(x, known, np.full(x.size, mean), log_sd, parts[0], parts[1], parts[2])
+    return parts[0], parts[1], parts[2]
+
+
+@kernel()
+def _through_hyper(k, x, hyper, of_mean, of_log_sd, gradient):
     """Set the gradient of what one kind of effects is drawn from; return its log-density up to a constant."""
-    batches, own, spread, width = mean.size, block[6], x[0], x[mean.size + 1]
-    free, scale, precision = batches - 1, math.exp((1 - own) * spread), math.exp(-2 * own * spread)
-    squares, moved, total = 0.0, of_mean[free] * mean[free], 0.0
-    for i in range(free):
-        squares += x[i + 1] * x[i + 1] * precision
-        moved += of_mean[i] * mean[i]
-        total += of_mean[i]
-    gradient[0] = own * (squares - free) + (1 - own) * moved
-    common = total / (math.sqrt(batches) + batches) + of_mean[free] / math.sqrt(batches)
-    for i in range(free):
-        gradient[i + 1] = scale * (of_mean[i] - common) - x[i + 1] * precision
-    of_typical = np.empty(batches)
-    of_width, density = through_centring(of_log_sd, score, root, weight, width, gradient[batches + 2 :], of_typical)
-    gradient[batches], gradient[batches + 1] = 0.0, of_width
-    for i in range(batches):
-        gradient[batches] += of_typical[i]
-    for k, place in enumerate((0, batches, batches + 1)):
-        away = (x[place] - block[2 * k]) / block[2 * k + 1]
-        density -= away * away / 2
-        gradient[place] -= away / block[2 * k + 1]
-    return density - own * spread * free - squares / 2
+    blocks, bases, of_means, of_sds = hyper
+    batches = of_mean.size
+    of_along, of_zero, of_typical = np.zeros(batches - 1), np.empty(batches - 1), np.empty(batches)
+    for s in range(batches - 1):
+        for i in range(batches):
+            of_along[s] += bases[k, i, s] * of_mean[i]
+    score, left, away = _given_data(x[1:batches], of_means[k], 0.0, x[0])
+    gradient[0], density = through_data(of_along, x[1:batches], score, left, away, x[0], gradient[1:batches], of_zero)
+    typical, width = x[batches], x[batches + 1]
+    score, left, away = _given_data(x[batches + 2 :], of_sds[k], typical, width)
+    gradient[batches + 1], part = through_data(
+        of_log_sd, x[batches + 2 :], score, left, away, width, gradient[batches + 2 :], of_typical
+    )
+    gradient[batches] = of_typical.sum()
+    density += part
+    for j, place in enumerate((0, batches, batches + 1)):
+        gone = (x[place] - blocks[k, 2 * j]) / blocks[k, 2 * j + 1]
+        density -= gone * gone / 2
+        gradient[place] -= gone / blocks[k, 2 * j + 1]
+    return density
 
 
 @kernel(inline="always")
 def log_density_and_gradient(x, data, gradient):
     """Return the log-density at a position on the unconstrained scale; set its gradient."""
-    blocks, of_sd, sds, cells, sxy, mean_x, sxx, _, shared = unpacked(data)
+    hyper, sds, shares, told, cells, sxy, mean_x, sxx, _, shared = unpacked(data)
     hypers, log_sigma, alpha, beta, partly, sampled, totals = positioned(x, data)
     of_hypers, of_log_sigma, of_alpha, of_beta, of_partly, of_sampled, of_totals = positioned(gradient, data)
     batches, _, features = sxy.shape
-    mean, log_sd, score, root = hyper_parameters(hypers, blocks, of_sd)
+    mean, log_sd = hyper_parameters(hypers, hyper)
     of_mean, of_log_sd = np.empty((2, batches)), np.empty((2, batches))
-    share_of_scans, weight_of_squares, sharing = shared[-2], shared[-1], shared[-2].size > 0
+    stretch, weight_of_squares, sharing = shared[-2], shared[-1][-1], len(shared[0]) > 0
+    sampled = stretched(sampled, stretch[0], stretch[1])
     parts, scores, along, _, square = shared_parts(sampled, totals, mean, log_sd, shared)
-    log_sigma, alpha, common = beside(log_sigma, alpha, parts, share_of_scans)
+    log_sigma, alpha, common = beside(log_sigma, alpha, mean, parts, shares)
     of_parts = np.empty_like(parts)
-    density = data[9] + normal(log_sigma, sds[0], of_log_sigma) + normal(alpha, sds[1], of_alpha)
+    density = data[10] + normal(log_sigma, sds[0], of_log_sigma) + normal(alpha, sds[1], of_alpha)
     density += normal(array_at(beta, 0, (beta.size,)), sds[2], array_at(of_beta, 0, (beta.size,)))
     of_slopes, slope, slopes = np.zeros(sxy.shape[1:]), np.empty(sxy.shape[1:]), np.zeros(sxy.shape[1:])
     add_transposed(beta, slopes)
     sigma, variance = squared(log_sigma)
-    row = np.empty((13, features))
-    z, inverse, log_scale, precision, squares, away = row[0], row[1], row[2], row[3], row[4], row[5]
-    known, excess, above, prior, scale, within, share = row[6], row[7], row[8], row[9], row[10], row[11], row[12]
+    row = np.empty((14, features))
+    z, left, gone, log_scale, precision, squares, away = row[0], row[1], row[2], row[3], row[4], row[5], row[6]
+    known, excess, above, prior, scale, within, share = row[7], row[8], row[9], row[10], row[11], row[12], row[13]
     for i in range(batches):
-        weight, n, own, seen = cells[0, i], cells[1, i], cells[2, i], cells[3, i]
+        n, own, seen = cells[0, i], cells[1, i], cells[2, i]
         level, spread = mean[1, i], log_sd[1, i]
         shifted(log_sigma, level, prior)
         if sharing:
             add(parts[i, SQUARES], prior)
-        uncentred(partly[i], weight, prior, spread, z, inverse)
+        given_data(partly[i], told[i], prior, spread, z, left, gone)
         precisions(z, prior, math.exp(spread), seen, log_scale, precision)
-        differences(cells[4, i], alpha, sigma, mean[0, i], away)
+        differences(cells[3, i], alpha, sigma, mean[0, i], away)
         if sharing:
             taken_out(log_scale, sigma, parts[i], weight_of_squares, away, scale, precision, within)
         else:
             shifted(precision, 0.0, within)
-        shifted(cells[5, i], 0.0, squares)
+        shifted(cells[4, i], 0.0, squares)
         residuals(slopes, mean_x[i], sxx[i], sxy[i], away, squares, slope)
         density += marginal(own, precision, variance, math.exp(2 * log_sd[0, i]), away, share, known, excess)
         if sharing:
@@ -133,7 +135,7 @@ def log_density_and_gradient(x, data, gradient):
             )
         else:
             density += of_cells(n, squares, precision, log_scale, share, excess, above)
-        of_log_sd[1, i], part = through_centring(above, z, inverse, weight, spread, of_partly[i], prior)
+        of_log_sd[1, i], part = through_data(above, partly[i], z, left, gone, spread, of_partly[i], prior)
         density += part
         if sharing:
             add(prior, of_parts[i, SQUARES])
@@ -142,12 +144,11 @@ def log_density_and_gradient(x, data, gradient):
         )
         to_slopes(mean_x[i], slope, within, away, known, of_slopes)
     add_transposed(of_slopes, of_beta)
+    through_common(shares, common, sigma, of_alpha, of_log_sigma, of_mean, of_parts)
     if sharing:
-        through_common(share_of_scans, common, sigma, of_alpha, of_log_sigma, of_parts)
         scored = scores, along, square
         density += through_shared(sampled, scored, of_parts, log_sd, shared, of_sampled, of_totals, of_mean, of_log_sd)
+        of_sampled[:] = stretched(of_sampled, stretch[1], stretch[0])
     for k in range(2):
-        density += _through_hyper(
-            hypers[k], blocks[k], of_sd[k], mean[k], score[k], root[k], of_mean[k], of_log_sd[k], of_hypers[k]
-        )
+        density += _through_hyper(k, hypers[k], hyper, of_mean[k], of_log_sd[k], of_hypers[k])
     return density

@@ -5,9 +5,9 @@ from bayescombat.fused.kernels import array_at, kernel
 __all__ = ["BLOCK", "HEAD", "positioned", "unpacked"]
 
 # Numbers that come before the arrays of a study: sizes, then the constant of the density.
-HEAD = 10
+HEAD = 11
 # Numbers that tell of the priors of one kind of batch effects.
-BLOCK = 7
+BLOCK = 6
 
 
 @kernel()
@@ -17,11 +17,19 @@ def unpacked(data):
     place = HEAD
     blocks = array_at(data, place, (2, BLOCK))
     place += blocks.size
-    of_sd = array_at(data, place, (2, batches))
-    place += of_sd.size
+    bases = array_at(data, place, (2, batches, batches - 1))
+    place += bases.size
+    of_means = array_at(data, place, (2, 2, batches - 1))
+    place += of_means.size
+    of_sds = array_at(data, place, (2, 2, batches))
+    place += of_sds.size
     sds = array_at(data, place, (3,))
     place += sds.size
-    cells = array_at(data, place, (6, batches, features))
+    shares = array_at(data, place, (2, batches, features))
+    place += shares.size
+    of_cells = array_at(data, place, (batches, 2, features))
+    place += of_cells.size
+    cells = array_at(data, place, (5, batches, features))
     place += cells.size
     sxy = array_at(data, place, (batches, directions, features))
     place += sxy.size
@@ -30,13 +38,15 @@ def unpacked(data):
     sxx = array_at(data, place, (batches, directions, directions, width))
     place += sxx.size
     units = array_at(data, place, (2 * features + width * directions * directions,))
-    return blocks, of_sd, sds, cells, sxy, mean_x, sxx, units, _shared(data, place + units.size)
+    hyper = blocks, bases, of_means, of_sds
+    return hyper, sds, shares, of_cells, cells, sxy, mean_x, sxx, units, _shared(data, place + units.size)
 
 
 @kernel()
 def _shared(data, place):
     """Return the arrays of what features share, from a place on; those of batches are empty if they share nothing."""
-    features, scores, axes, factors, squares = int(data[2]), int(data[5]), int(data[6]), int(data[7]), int(data[8])
+    features, scores, axes = int(data[2]), int(data[5]), int(data[6])
+    factors, axes_of_squares = int(data[7]), int(data[8])
     batches = int(data[1]) if factors else 0
     of_scores = array_at(data, place, (2, batches, scores))
     place += of_scores.size
@@ -48,14 +58,20 @@ def _shared(data, place):
     place += patterns.size
     loadings = array_at(data, place, (factors, features))
     place += loadings.size
-    of_squares = array_at(data, place, (squares, features))
-    place += of_squares.size
-    square_mean = array_at(data, place, (squares,))
-    weight = array_at(data, place + squares, (features if batches else 0,))
-    rest = array_at(data, place + squares + weight.size, (3, batches))
-    known, of_mean, base, freedom, share = of_scores[0], of_scores[1], rest[0], rest[1], rest[2]
-    of_features = patterns, loadings, of_squares, square_mean
-    return known, of_mean, of_shifts, of_noise, *of_features, base, freedom, share, weight
+    squares = array_at(data, place, (axes_of_squares, features))
+    place += squares.size
+    of_axes = array_at(data, place, (batches, axes_of_squares, axes_of_squares))
+    place += of_axes.size
+    on_squares = array_at(data, place, (batches, axes_of_squares))
+    place += on_squares.size
+    size = features if factors else 0
+    weight, freedom = array_at(data, place, (size,)), array_at(data, place + size, (batches,))
+    place += size + batches
+    base = array_at(data, place, (batches,))
+    stretch = array_at(data, place + batches, (2, int(data[9]), batches * scores))
+    known, of_mean = of_scores[0], of_scores[1]
+    of_squares = squares, of_axes, on_squares, freedom, weight
+    return known, of_mean, of_shifts, of_noise, patterns, loadings, base, stretch, of_squares
 
 
 @kernel()

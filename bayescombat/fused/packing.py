@@ -8,17 +8,18 @@ import numpy as np
 
 from bayescombat.centring import (
     OFF_MODE,
-    as_sampled,
-    beside_sharing,
+    Known,
+    Turned,
     known_of_sds,
+    levels_at_start,
+    parametrised,
     scores_at_start,
-    share_of_data,
     spread_at_start,
 )
 from bayescombat.fused.layout import BLOCK, HEAD
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
-from bayescombat.scores import Sharing
+from bayescombat.scores import Sharing, Squares
 from bayescombat.standard import Effects, Standardised, Start, standardise, starting_point
 
 __all__ = ["Packed", "applies", "packed"]
@@ -67,18 +68,25 @@ def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> 
     """
     standard = standardise(moments)
     start = starting_point(standard, priors)
-    scales = start.log_delta[0]
-    shifts, of_shifts, of_scales = beside_sharing(start.gamma[0], scales, sharing)
-    hypers = [_hyper("gamma", shifts, of_shifts, priors), _hyper("log_delta", scales, of_scales, priors)]
-    blocks, weights, positions = (np.array(part) for part in zip(*hypers, strict=True))
-    cells, of_cells = _cells(standard, start, moments, sharing)
-    shared = _Shared.of(moments, sharing)
+    (effects,), squares = parametrised(moments, start, priors, sharing)
+    shifts, scales = effects.shifts, effects.scales
+    hypers = [
+        _hyper("gamma", shifts, effects.shift_means, priors),
+        _hyper("log_delta", scales, effects.scale_means, priors),
+    ]
+    blocks, bases, of_means, of_sds, positions = (np.array(part) for part in zip(*hypers, strict=True))
+    cells = Known.of(1 / scales.noise, start.log_sigma + scales.estimate)
+    shared = _Shared.of(moments, sharing, squares)
     sds = np.array([priors.log_sigma_sd, priors.alpha_sd, priors.beta_sd])
     arrays = [
         blocks,
-        weights,
+        bases,
+        of_means,
+        of_sds,
         sds,
-        cells,
+        np.stack([effects.of_alpha, effects.of_log_sigma]),
+        np.stack(cells, axis=1),
+        _cells(standard, moments, sharing),
         standard.sxy.swapaxes(1, 2),
         standard.mean_x.swapaxes(1, 2),
         np.moveaxis(standard.sxx, 1, -1),
@@ -92,7 +100,8 @@ def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> 
     sizes = [len(standard.n), features, directions, standard.n.shape[1], *shared.sizes]
     constant = _of_priors(blocks, sds, start) + _of_cells(standard, sharing) + shared.constant
     head = [HEAD + numbers.size, *sizes, constant]
-    position = [positions.ravel(), shared.start, start.log_sigma, start.alpha, start.beta.ravel(), of_cells.ravel()]
+    position = [positions.ravel(), shared.start, *levels_at_start(start, [effects]), start.beta.ravel()]
+    position.append(np.full(cells.pull.size, OFF_MODE))
     return Packed(
         data=np.concatenate([head, numbers]),
         start=np.concatenate(position),
@@ -131,39 +140,34 @@ def _reported(moments: Moments, sharing: Sharing | None) -> dict[str, tuple[str,
     return dims
 
 
-def _hyper(name: str, effects: Effects, known: np.ndarray, priors: Priors) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return priors of one kind of effects, how far the batches' log spreads are centred, and where they start.
-
-    `known` is what the data tell of the means of the batches.
-    """
+def _hyper(name: str, effects: Effects, means: Turned, priors: Priors) -> tuple[np.ndarray, ...]:
+    """Return priors of one kind of effects, what is known of means and log spreads, and where they start."""
     fields = ("mean", "sd", "sd_spread")
     medians = [np.log(getattr(priors, f"{name}_{field}_median")) for field in fields]
     widths = [getattr(priors, f"{name}_{field}_log_sd") for field in fields]
-    own = float(share_of_data(known, effects.spread_low).min())
-    log_sd = np.log(effects.sd)
-    typical, width = spread_at_start(log_sd, float(np.exp(medians[2])))
-    weight = share_of_data(known_of_sds(effects), width)
-    block = np.append(np.column_stack([medians, widths]).ravel(), own)
-    means = _without_sum(effects.mean / effects.spread ** (1 - own))
-    partly = as_sampled(log_sd, typical, width, weight)
-    return block, weight, np.concatenate([[np.log(effects.spread)], means, [typical, np.log(width)], partly])
+    block = np.column_stack([medians, widths]).ravel()
+    typical, width = spread_at_start(np.log(effects.sd), float(np.exp(medians[2])))
+    known = known_of_sds(effects)
+    means_at_start, sds_at_start = np.full(len(effects.mean) - 1, OFF_MODE), np.full(len(effects.mean), OFF_MODE)
+    start = np.concatenate([[np.log(effects.spread)], means_at_start, [typical, np.log(width)], sds_at_start])
+    return block, means.basis, np.stack(means.known), np.stack(known), start
 
 
 class _Shared(NamedTuple):
     """What features share, as the density takes it: sizes, arrays, where scores start, and their priors' constant."""
 
-    sizes: Sequence[int] = (0, 0, 0, 0)
+    sizes: Sequence[int] = (0, 0, 0, 0, 0)
     arrays: Sequence[np.ndarray] = ()
     start: np.ndarray = np.zeros(0)
     constant: float = 0.0
 
     @classmethod
-    def of(cls, moments: Moments, sharing: Sharing | None) -> Self:
+    def of(cls, moments: Moments, sharing: Sharing | None, squares: Squares | None) -> Self:
         """Return this of moments; empty where features share nothing."""
-        if sharing is None:
+        if sharing is None or squares is None:
             return cls()
         factors, patterns = sharing.factors, sharing.patterns
-        freedom, axes = np.maximum(moments.scans - 1, 1), factors.of_squares
+        axes = factors.of_squares
         arrays = [
             sharing.known,
             sharing.of_mean,
@@ -172,33 +176,29 @@ class _Shared(NamedTuple):
             patterns.axes.T,
             factors.loadings.T,
             axes.T,
-            factors.of_squares_mean,
+            squares.of_axes,
+            squares.of_mean,
             factors.of_squares_weight,
+            np.maximum(moments.scans - 1, 1),
             np.log(sharing.sd),
-            freedom,
-            moments.scans / moments.scans.sum(),
+            *sharing.stretch,
         ]
-        scores = scores_at_start(sharing)
-        start = np.concatenate([scores.ravel(), np.full(len(freedom) * axes.shape[1], OFF_MODE)])
-        constant = axes.shape[1] * np.log(2 * freedom).sum() / 2 - LOG_2PI / 2 * start.size
-        sizes = scores.shape[1], patterns.axes.shape[1], factors.count, axes.shape[1]
-        return cls(sizes, arrays, start, float(constant))
+        scores = sharing.stretch.undone(scores_at_start(sharing))
+        start = np.concatenate([scores.ravel(), np.full(squares.of_mean.size, OFF_MODE)])
+        constant = sharing.stretch.log_volume - LOG_2PI / 2 * start.size
+        sizes = scores.shape[1], patterns.axes.shape[1], factors.count, axes.shape[1], len(sharing.stretch.by)
+        return cls(sizes, arrays, start, constant)
 
 
-def _cells(
-    standard: Standardised, start: Start, moments: Moments, sharing: Sharing | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is known of every cell, (kind, batch, feature), and where the log scales start."""
-    scales, shape = start.log_delta[0], standard.mean_y.shape
+def _cells(standard: Standardised, moments: Moments, sharing: Sharing | None) -> np.ndarray:
+    """Return what the data are in every cell, (kind, batch, feature)."""
+    shape = standard.mean_y.shape
     n = np.broadcast_to(standard.n, shape)
-    seen, freedom, own, known = n > 0, n, 1 / np.maximum(n, 1), np.ones(1)
+    seen, freedom, own = n > 0, n, 1 / np.maximum(n, 1)
     if sharing is not None:
-        known = sharing.factors.of_squares_weight
-        freedom, own = known * np.maximum(n - 1, 0), np.where(seen, sharing.factors.of_own(n, moments.scans), 1.0)
-    weight = share_of_data(known / scales.noise, scales.sd_low[:, None])
-    level = start.log_sigma + scales.mean[:, None]
-    partly = as_sampled(start.log_sigma + scales.effect, level, scales.sd[:, None], weight)
-    return np.stack([weight, freedom, own, seen, np.where(seen, standard.mean_y, 0.0), standard.syy]), partly
+        freedom = sharing.factors.of_squares_weight * np.maximum(n - 1, 0)
+        own = np.where(seen, sharing.factors.of_own(n, moments.scans), 1.0)
+    return np.stack([freedom, own, seen, np.where(seen, standard.mean_y, 0.0), standard.syy])
 
 
 def _of_priors(blocks: np.ndarray, sds: np.ndarray, start: Start) -> float:
@@ -217,9 +217,3 @@ def _of_cells(standard: Standardised, sharing: Sharing | None) -> float:
     if sharing is not None:
         return -LOG_2PI / 2 * n.size
     return float(-LOG_2PI / 2 * n.sum() - np.log(n).sum() / 2)
-
-
-def _without_sum(values: np.ndarray) -> np.ndarray:
-    """Return values that sum to zero as one number less, of the same length as a vector."""
-    root = np.sqrt(len(values))
-    return np.asarray(values[:-1] - values[-1] * root / (root + len(values)))

@@ -8,8 +8,8 @@ from bayescombat.fused.density import hyper_parameters
 from bayescombat.fused.elementary import exp
 from bayescombat.fused.kernels import array_at, kernel
 from bayescombat.fused.layout import positioned, unpacked
-from bayescombat.fused.rows import add, shifted, uncentred
-from bayescombat.fused.sharing import SHIFT, SQUARES, beside, shared_parts
+from bayescombat.fused.rows import add, given_data, shifted
+from bayescombat.fused.sharing import SHIFT, SQUARES, beside, shared_parts, stretched
 
 __all__ = ["expand"]
 
@@ -17,15 +17,17 @@ __all__ = ["expand"]
 @kernel(inline="always")
 def expand(x, data, out):
     """Set what a fit reports, in the order of `bayescombat.fused.packing.reported`."""
-    blocks, of_sd, _, cells, sxy, mean_x, _, units, shared = unpacked(data)
+    hyper, _, shares, told, _, sxy, mean_x, _, units, shared = unpacked(data)
     hypers, log_sigma, alpha, beta, partly, sampled, totals = positioned(x, data)
     batches, directions, features = sxy.shape
-    mean, log_sd, _, _ = hyper_parameters(hypers, blocks, of_sd)
+    mean, log_sd = hyper_parameters(hypers, hyper)
+    sampled = stretched(sampled, shared[-2][0], shared[-2][1])
     parts, _, _, scans, _ = shared_parts(sampled, totals, mean, log_sd, shared)
-    log_sigma, alpha, _ = beside(log_sigma, alpha, parts, shared[-2])
+    log_sigma, alpha, _ = beside(log_sigma, alpha, mean, parts, shares)
     location, scale = array_at(units, 0, (features,)), array_at(units, features, (features,))
     whitener = array_at(units, 2 * features, (mean_x.shape[2], directions, directions))
-    prior, z, inverse, log_scale = np.empty(features), np.empty(features), np.empty(features), np.empty(features)
+    row = np.empty((5, features))
+    prior, z, left, away, log_scale = row[0], row[1], row[2], row[3], row[4]
     place = (1 + directions) * features
     for v in range(features):
         out[v] = location[v] + scale[v] * alpha[v]
@@ -41,7 +43,7 @@ def expand(x, data, out):
         shifted(log_sigma, level, prior)
         if len(parts):
             add(parts[i, SQUARES], prior)
-        uncentred(partly[i], cells[0, i], prior, spread, z, inverse)
+        given_data(partly[i], told[i], prior, spread, z, left, away)
         for v in range(features):
             log_scale[v] = level + math.exp(spread) * z[v]
         for v in range(features):

@@ -15,6 +15,7 @@ __all__ = [
     "add_transposed",
     "differences",
     "finite",
+    "given_data",
     "marginal",
     "normal",
     "of_cells",
@@ -22,10 +23,9 @@ __all__ = [
     "residuals",
     "shifted",
     "squared",
-    "through_centring",
+    "through_data",
     "to_features",
     "to_slopes",
-    "uncentred",
 ]
 
 
@@ -52,31 +52,41 @@ def normal(values, sd, gradient):
 
 
 @kernel(fastmath=FAST)
-def uncentred(partly, weight, mean, log_sd, score, root):
-    """Set the z-scores of partly centred values, and the inverse of the standard deviation they are sampled with."""
-    for v in range(partly.size):
-        root[v] = exp(-weight[v] * log_sd)
-    for v in range(partly.size):
-        score[v] = (partly[v] - weight[v] * mean[v]) * root[v]
+def given_data(x, known, mean, log_sd, score, left, away):
+    """Set the z-scores of values that are sampled as z-scores given the data.
+
+    Set beside them the share that the prior has in the values' precision (`left`), and how far from the prior mean the
+    values are expected (`away`). `known` is the information of the data, and that times its estimate.
+    """
+    sd, square = math.exp(log_sd), math.exp(2 * log_sd)
+    for v in range(x.size):
+        left[v] = 1 / (1 + square * known[0, v])
+        away[v] = square * (known[1, v] - known[0, v] * mean[v])
+    for v in range(x.size):
+        away[v] *= left[v]
+        score[v] = away[v] / sd + math.sqrt(left[v]) * x[v]
 
 
 @kernel(fastmath=FAST)
-def through_centring(above, score, root, weight, log_sd, of_partly, of_mean):
+def through_data(above, x, score, left, away, log_sd, of_x, of_mean):
     """Take the gradient of values back to what they are made of.
 
-    Set that of the partly centred values and of the prior means; return that of the log prior sd, and the log-density
-    of the partly centred values up to its constant.
+    Set that of what they are sampled as and of the prior means; return that of the log prior sd, and the log-density
+    of what they are sampled as up to its constant.
     """
     sd = math.exp(log_sd)
     of_log_sd, density = 0.0, 0.0
-    for v in range(above.size):
-        of_score = above[v] * sd - score[v]
-        of_partly[v] = of_score * root[v]
-        of_log_sd += score[v] * (above[v] * sd - weight[v] * of_score) - weight[v]
-        density -= score[v] * score[v] / 2 + weight[v] * log_sd
-    for v in range(above.size):
-        of_mean[v] = above[v] - weight[v] * of_partly[v]
-    return of_log_sd, density
+    for v in range(x.size):
+        of_x[v] = math.sqrt(left[v]) * (above[v] * sd - score[v])
+    for v in range(x.size):
+        of_mean[v] = above[v] * left[v] + score[v] * (1 - left[v]) / sd
+    for v in range(x.size):
+        own = math.sqrt(left[v]) * x[v]
+        of_value = left[v] * (2 * away[v] + sd * own)
+        of_score = away[v] / sd * (2 * left[v] - 1) - (1 - left[v]) * own
+        of_log_sd += above[v] * of_value - score[v] * of_score - (1 - left[v])
+        density += log(left[v]) - score[v] * score[v]
+    return of_log_sd, density / 2
 
 
 @kernel(fastmath=FAST)

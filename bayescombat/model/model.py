@@ -73,10 +73,11 @@ def build_model(
     Returns
     -------
     pymc.Model
-        With coordinates ``feature, batch, covariate``, ``direction`` of the whitened covariates, and ``obs`` in the
-        textbook form. Its deterministic variables ``alpha, beta, sigma, delta`` are in feature units, ``gamma_mean,
-        gamma_sd, log_delta_mean, log_delta_sd`` in units of sigma. With several batch variables, what belongs to one
-        ends in its number, ``_1`` for the first, and there are coordinates ``cell`` and ``batch_1`` and so on.
+        With coordinates ``feature, batch, covariate``, ``direction`` of the whitened covariates, ``contrast`` of the
+        batches' means, and ``obs`` in the textbook form. Its deterministic variables ``alpha, beta, sigma, delta`` are
+        in feature units, ``gamma_mean, gamma_sd, log_delta_mean, log_delta_sd`` in units of sigma. With several batch
+        variables, what belongs to one ends in its number, ``_1`` for the first, and there are coordinates ``cell``,
+        ``batch_1``, ``contrast_1`` and so on.
 
         Chains of the moments forms start at the empirical-Bayes estimate; the textbook form has PyMC's own starting
         values, so that ``pm.do`` and ``pm.observe`` accept it.
@@ -97,8 +98,8 @@ def build_model(
     `bayescombat.fit` starts chains exactly where the model says; `pm.sample` moves every start at random.
 
     The location and scale model is that of Johnson, Li and Rabinovic (2007), doi:10.1093/biostatistics/kxj037;
-    the partially centred parametrisation follows Papaspiliopoulos, Roberts and Sköld (2007),
-    doi:10.1214/088342307000000014.
+    variables are sampled as z-scores given the data, which goes on from the partially centred parametrisation of
+    Papaspiliopoulos, Roberts and Sköld (2007), doi:10.1214/088342307000000014.
 
     Examples
     --------
@@ -109,7 +110,7 @@ def build_model(
     ... )
     >>> model = bc.build_model(study)
     >>> sorted(model.coords)
-    ['batch', 'covariate', 'direction', 'feature']
+    ['batch', 'contrast', 'covariate', 'direction', 'feature']
     """
     check_choice("likelihood", likelihood, get_args(Likelihood))
     check_choice("cell_means", cell_means, get_args(CellMeans))
@@ -169,6 +170,7 @@ def _coords(moments: Moments, sharing: Sharing | CrossedSharing | None) -> dict[
         "covariate": list(moments.covariates),
         "direction": range(len(moments.spec.unpenalised)),
     }
+    coords |= {f"contrast{suffix}": range(size - 1) for suffix, size in zip(levels.suffixes, levels.sizes, strict=True)}
     if moments.spec.smooths:
         coords |= {"smooth": [smooth.column for smooth in moments.spec.smooths]}
         coords |= {"bend": range(len(moments.covariates) - len(moments.spec.unpenalised))}

@@ -1,14 +1,23 @@
 """The random part of the model: what features and batches are drawn from, on the standardised scale."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayescombat.centring import as_sampled, beside_sharing, known_of_sds, share_of_data, spread_at_start
+from bayescombat.centring import (
+    OFF_MODE,
+    Known,
+    Parametrisation,
+    Turned,
+    known_of_sds,
+    levels_at_start,
+    parametrised,
+    spread_at_start,
+)
 from bayescombat.model.sharing import Hyper, Shared, declare_shared, places_of
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
@@ -20,7 +29,7 @@ __all__ = [
     "Variable",
     "declare_population",
     "expected_shifts",
-    "partly_centred",
+    "sampled_given_data",
 ]
 
 
@@ -81,21 +90,10 @@ def declare_population(
 ) -> Population:
     """Declare the priors and return the random part."""
     suffixes, places = moments.levels.suffixes, places_of(moments)
-    of_variables = [None] * len(suffixes) if sharing is None else sharing.of_variables
-    pairs = zip(start.gamma, start.log_delta, of_variables, strict=True)
-    besides = [beside_sharing(shifts, scales, one) for shifts, scales, one in pairs]
-    start = replace(start, gamma=[shifts for shifts, _, _ in besides])
-    hypers = [_hyper(suffix, priors, start, k, *besides[k][1:]) for k, suffix in enumerate(suffixes)]
-    shared = None if sharing is None else declare_shared(moments, sharing, hypers)
-    # What all batches have in common of what features share is part of alpha and sigma, as the data know them.
-    share = moments.scans / moments.scans.sum()
-    scale = 0.0 if shared is None else (share[:, None] * shared.squares).sum(axis=0)
-    log_sigma = _beside("log_sigma_standard", scale, priors.log_sigma_sd, start.log_sigma)
-    shift: Any = 0.0
-    if shared is not None:
-        common = [pt.dot(np.bincount(place, share), one) for place, one in zip(places, shared.effects, strict=True)]
-        shift = pt.exp(log_sigma) * (pt.dot(share, shared.noise) + sum(common))
-    alpha = _beside("alpha_standard", shift, priors.alpha_sd, start.alpha)
+    effects, squares = parametrised(moments, start, priors, sharing)
+    hypers = [_hyper(suffix, priors, one) for suffix, one in zip(suffixes, effects, strict=True)]
+    shared = None if sharing is None or squares is None else declare_shared(moments, sharing, squares, hypers)
+    alpha, log_sigma = _declare_levels(moments, priors, start, effects, hypers, shared)
     beta = (
         pm.Normal("beta_standard", 0, priors.beta_sd, dims=("feature", "direction"), initval=start.beta)
         if start.beta.shape[1]
@@ -103,7 +101,9 @@ def declare_population(
     )
     variables = []
     for k, suffix in enumerate(suffixes):
-        variables.append(_variable(suffix, places[k], hypers[k], alpha, log_sigma, start, k, shared, _coupled(moments)))
+        variables.append(
+            _variable(suffix, places[k], hypers[k], effects[k], alpha, log_sigma, start, k, shared, _coupled(moments))
+        )
     log_scale = variables[0].log_scale
     if len(variables) > 1:
         log_scale = sum(variable.log_scale[variable.place] for variable in variables)
@@ -111,9 +111,31 @@ def declare_population(
     return Population(alpha, beta, log_sigma, variables, log_scale, shared, subject_sd)
 
 
-def _beside(name: str, common: Any, sd: float, start: np.ndarray) -> Any:
-    """Return a Normal(0, sd) variable of the features, sampled as its sum with what they have in common."""
-    return pm.Normal(name, common, sd, dims="feature", initval=start) - common
+def _declare_levels(
+    moments: Moments,
+    priors: Priors,
+    start: Start,
+    effects: Sequence[Parametrisation],
+    hypers: Sequence[Hyper],
+    shared: Shared | None,
+) -> tuple[Any, Any]:
+    """Declare alpha and log sigma, (feature,), each sampled as its sum with what batches have in common.
+
+    That is their average by how well they know the feature's level, so that these hang on each other no more.
+    """
+    pairs = list(zip(effects, hypers, strict=True))
+    scale = sum((one.of_log_sigma * hyper.log_delta_mean[:, None]).sum(axis=0) for one, hyper in pairs)
+    shift = sum((one.of_alpha * hyper.gamma_mean[:, None]).sum(axis=0) for one, hyper in pairs)
+    if shared is not None:
+        share = (moments.scans / moments.scans.sum())[:, None]
+        of_cells = (effects[0].of_log_sigma, effects[0].of_alpha) if len(effects) == 1 else (share, share)
+        along = zip(effects, shared.effects, strict=True)
+        scale += (of_cells[0] * shared.squares).sum(axis=0)
+        shift += (of_cells[1] * shared.noise).sum(axis=0) + sum((one.of_alpha * by).sum(axis=0) for one, by in along)
+    of_sigma, of_alpha = levels_at_start(start, effects)
+    log_sigma = pm.Normal("log_sigma_standard", scale, priors.log_sigma_sd, dims="feature", initval=of_sigma) - scale
+    shift = pt.exp(log_sigma) * shift
+    return pm.Normal("alpha_standard", shift, priors.alpha_sd, dims="feature", initval=of_alpha) - shift, log_sigma
 
 
 def expected_shifts(population: Population) -> Any:
@@ -122,11 +144,10 @@ def expected_shifts(population: Population) -> Any:
     return mean if population.shared is None else mean + population.shared.effects[0]
 
 
-def _hyper(suffix: str, priors: Priors, start: Start, k: int, of_shifts: np.ndarray, of_scales: np.ndarray) -> Hyper:
-    """Declare what the effects of a batch variable's levels are drawn from, given what is known of their means."""
-    dim = f"batch{suffix}"
-    gamma = _batch_priors("gamma", suffix, dim, priors, start.gamma[k], of_shifts)
-    return Hyper(*gamma, *_batch_priors("log_delta", suffix, dim, priors, start.log_delta[k], of_scales))
+def _hyper(suffix: str, priors: Priors, effects: Parametrisation) -> Hyper:
+    """Declare what the effects of a batch variable's levels are drawn from."""
+    gamma = _batch_priors("gamma", suffix, priors, effects.shifts, effects.shift_means)
+    return Hyper(*gamma, *_batch_priors("log_delta", suffix, priors, effects.scales, effects.scale_means))
 
 
 def _coupled(moments: Moments) -> bool:
@@ -140,13 +161,15 @@ def _subject_sd(priors: Priors, start: Start) -> Any:
     assert start.subject_sd is not None and start.subject_information is not None
     typical = priors.subject_sd_median, priors.subject_sd_log_sd
     spread = priors.subject_sd_spread_median, priors.subject_sd_spread_log_sd
-    return _spreads("subject_sd_standard", "", "feature", typical, spread, start.subject_information, start.subject_sd)
+    known = Known.of(start.subject_information, np.log(start.subject_sd))
+    return _spreads("subject_sd_standard", "", "feature", typical, spread, known, start.subject_sd)
 
 
 def _variable(
     suffix: str,
     place: np.ndarray,
     hyper: Hyper,
+    effects: Parametrisation,
     alpha: Any,
     log_sigma: Any,
     start: Start,
@@ -155,77 +178,59 @@ def _variable(
     coupled: bool,
 ) -> Variable:
     """Declare the effects of one batch variable; the first one's shifts are left open unless cells are coupled."""
-    shifts, scales, dim = start.gamma[k], start.log_delta[k], f"batch{suffix}"
+    shifts, scales, dims = effects.shifts, effects.scales, (f"batch{suffix}", "feature")
     # The first variable's scales are sampled as those of its cells, which the data know.
     level, level_start = (log_sigma, start.log_sigma) if k == 0 else (0.0, 0.0)
-    known, noise = (1.0, 0.0) if shared is None else (shared.weight, shared.of_scales[k])
-    log_scale = partly_centred(
+    noise = 0.0 if shared is None else shared.of_scales[k]
+    log_scale = sampled_given_data(
         f"log_scale{suffix}",
         level + noise + hyper.log_delta_mean[:, None],
         hyper.log_delta_sd[:, None],
-        share_of_data(known / scales.noise, scales.sd_low[:, None]),
-        level_start + scales.effect,
-        (level_start + scales.mean[:, None], scales.sd[:, None]),
-        (dim, "feature"),
+        Known.of(1 / scales.noise, level_start + scales.estimate),
+        dims,
     )
     gamma = None
     if k > 0 or coupled:
         # The first variable's shifts are sampled as means of its cells, as far as the data know these by themselves.
         centring = start.centring if k == 0 else np.zeros(len(start.alpha))
-        sigma, unit, origin = pt.exp(log_sigma), np.exp(start.log_sigma), centring * start.alpha
-        along, along_at_start = (0.0, 0.0) if shared is None else (shared.effects[k], shared.at_start[k])
-        gamma = -centring * alpha + partly_centred(
+        sigma, along = pt.exp(log_sigma), 0.0 if shared is None else shared.effects[k]
+        gamma = -centring * alpha + sampled_given_data(
             f"gamma{suffix}",
             centring * alpha + sigma * (hyper.gamma_mean[:, None] + along),
             sigma * hyper.gamma_sd[:, None],
-            share_of_data(1 / shifts.noise, shifts.sd_low[:, None]),
-            origin + shifts.effect,
-            (origin + unit * (shifts.mean[:, None] + along_at_start), unit * shifts.sd[:, None]),
-            (dim, "feature"),
+            Known.of(1 / shifts.noise, centring * start.alpha + shifts.estimate),
+            dims,
         )
     return Variable(suffix, place, hyper.gamma_mean, hyper.gamma_sd, gamma, log_scale - noise)
 
 
-def partly_centred(
-    name: str,
-    mean: Any,
-    sd: Any,
-    weight: Any,
-    start: np.ndarray,
-    start_prior: tuple[Any, Any],
-    dims: str | tuple[str, ...],
-) -> Any:
-    """Return a Normal(mean, sd) variable, sampled as itself at weight one and as its z-score at weight zero."""
-    start_mean, start_sd = start_prior
-    initial = as_sampled(start, start_mean, start_sd, weight)
-    partly = pm.Normal(f"{name}_partly", weight * mean, sd**weight, dims=dims, initval=initial)
-    return mean + sd ** (1 - weight) * (partly - weight * mean)
+def sampled_given_data(name: str, mean: Any, sd: Any, known: Known, dims: str | tuple[str, ...]) -> Any:
+    """Return a Normal(mean, sd) variable, sampled as its z-score given what the data tell of it."""
+    left = 1 / (1 + sd**2 * known.information)
+    away, unit = sd**2 * left * (known.pull - known.information * mean), sd * pt.sqrt(left)
+    initial = np.full(known.pull.shape, OFF_MODE)
+    score = pm.Normal(f"{name}_given_data", -away / unit, 1 / pt.sqrt(left), dims=dims, initval=initial)
+    return mean + away + unit * score
 
 
-def _batch_priors(
-    name: str, suffix: str, dim: str, priors: Priors, start: Effects, of_mean: np.ndarray
-) -> tuple[Any, Any]:
+def _batch_priors(name: str, suffix: str, priors: Priors, effects: Effects, means: Turned) -> tuple[Any, Any]:
     """Return the mean and the standard deviation of the levels' effects on their features, (level,)."""
 
     def prior(field: str) -> tuple[float, float]:
         return getattr(priors, f"{name}_{field}_median"), getattr(priors, f"{name}_{field}_log_sd")
 
-    mean = _batch_means(f"{name}_mean", suffix, dim, prior("mean"), of_mean, start)
-    sd = _spreads(f"{name}_sd", suffix, dim, prior("sd"), prior("sd_spread"), known_of_sds(start), start.sd)
-    return mean, sd
+    dim = f"batch{suffix}"
+    mean = _batch_means(f"{name}_mean", suffix, dim, prior("mean"), means, effects.spread)
+    known = known_of_sds(effects)
+    return mean, _spreads(f"{name}_sd", suffix, dim, prior("sd"), prior("sd_spread"), known, effects.sd)
 
 
-def _batch_means(
-    name: str, suffix: str, dim: str, prior: tuple[float, float], information: np.ndarray, start: Effects
-) -> Any:
+def _batch_means(name: str, suffix: str, dim: str, prior: tuple[float, float], means: Turned, start: float) -> Any:
     """Return per-batch prior means that sum to zero, with a learned spread across batches."""
     median, log_sd = prior
-    # One weight for all batches, since they sum to zero together.
-    weight = float(share_of_data(information, start.spread_low).min())
-    between = pm.LogNormal(f"{name}_spread{suffix}", np.log(median), log_sd, initval=start.spread)
-    initial = start.mean / start.spread ** (1 - weight)
-    partly = pm.ZeroSumNormal(f"{name}_partly{suffix}", sigma=between**weight, dims=dim, initval=initial)
-    return pm.Deterministic(f"{name}{suffix}", between ** (1 - weight) * partly, dims=dim)
+    between = pm.LogNormal(f"{name}_spread{suffix}", np.log(median), log_sd, initval=start)
+    along = sampled_given_data(f"{name}{suffix}", 0.0, between, means.known, f"contrast{suffix}")
+    return pm.Deterministic(f"{name}{suffix}", pt.dot(means.basis, along), dims=dim)
 
 
 def _spreads(
@@ -234,14 +239,12 @@ def _spreads(
     dim: str,
     typical: tuple[float, float],
     spread: tuple[float, float],
-    information: np.ndarray,
+    known: Known,
     start: np.ndarray,
 ) -> Any:
     """Return standard deviations, log-normal across a dimension with a learned middle and spread."""
-    log_start = np.log(start)
-    middle, width = spread_at_start(log_start, spread[0])
+    middle, width = spread_at_start(np.log(start), spread[0])
     log_typical = pm.Normal(f"{name}_log_typical{suffix}", np.log(typical[0]), typical[1], initval=middle)
     between = pm.LogNormal(f"{name}_spread{suffix}", np.log(spread[0]), spread[1], initval=width)
-    weight = share_of_data(information, width)
-    log_value = partly_centred(f"{name}_log{suffix}", log_typical, between, weight, log_start, (middle, width), dim)
+    log_value = sampled_given_data(f"{name}_log{suffix}", log_typical, between, known, dim)
     return pm.Deterministic(f"{name}{suffix}", pt.exp(log_value), dims=dim)

@@ -7,13 +7,45 @@ from typing import Any, NamedTuple
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+from pymc.distributions.transforms import Transform
 
 from bayescombat.centring import OFF_MODE, scores_at_start
 from bayescombat.factors import Loadings
 from bayescombat.moments import Moments
-from bayescombat.scores import CrossedSharing, Sharing
+from bayescombat.scores import CrossedSharing, Sharing, Squares, Stretch
 
 __all__ = ["Hyper", "Shared", "declare_shared", "places_of"]
+
+
+class Stretched(Transform):  # type: ignore[misc]
+    """Scores (batch, score) as what is stretched to them."""
+
+    name = "unstretched"
+
+    def __init__(self, stretch: Stretch) -> None:
+        """Keep directions."""
+        self.stretch = stretch
+
+    def forward(self, value: Any, *inputs: Any) -> Any:
+        """Return what is stretched to scores."""
+        by, along = self._flat()
+        return value - pt.dot(pt.dot(np.linalg.solve(self.stretch.inner, by), value.ravel()), along).reshape(
+            value.shape
+        )
+
+    def backward(self, value: Any, *inputs: Any) -> Any:
+        """Return scores."""
+        by, along = self._flat()
+        return value + pt.dot(pt.dot(by, value.ravel()), along).reshape(value.shape)
+
+    def log_jac_det(self, value: Any, *inputs: Any) -> Any:
+        """Return the logarithm of how many times the volume scores have."""
+        return pt.constant(self.stretch.log_volume)
+
+    def _flat(self) -> tuple[np.ndarray, np.ndarray]:
+        stretch = self.stretch
+        size = stretch.by.shape[1] * stretch.by.shape[2]
+        return stretch.by.reshape(-1, size), stretch.along.reshape(-1, size)
 
 
 class Hyper(NamedTuple):
@@ -33,8 +65,6 @@ class Shared:
     ----------
     effects : sequence of (level, feature)
         Shifts of every batch variable's levels along the patterns, in units of sigma.
-    at_start : sequence of ndarray, (level, feature)
-        These where chains start, but for an only variable, whose shifts are integrated out.
     noise : (cell, feature)
         What the factors of the noise add to the cell's mean, in units of its scale.
     own : ndarray, (cell, feature)
@@ -48,7 +78,6 @@ class Shared:
     """
 
     effects: Sequence[Any]
-    at_start: Sequence[Any]
     noise: Any
     own: np.ndarray
     squares: Any
@@ -56,22 +85,22 @@ class Shared:
     weight: np.ndarray
 
 
-def declare_shared(moments: Moments, sharing: Sharing | CrossedSharing, hypers: Sequence[Hyper]) -> Shared:
+def declare_shared(
+    moments: Moments, sharing: Sharing | CrossedSharing, of_squares: Squares, hypers: Sequence[Hyper]
+) -> Shared:
     """Declare the scores of patterns and factors; they are independent given the data at the spreads of the start."""
     factors = sharing.factors
     if isinstance(sharing, Sharing):
         effects, scans = _of_one(sharing, hypers[0])
-        at_start: list[Any] = [0.0]
     else:
         effects, scans = _of_several(sharing, hypers)
-        at_start = [one.along for one in sharing.of_variables]
     members = [(place[:, None] == np.arange(place.max() + 1)).astype(float) for place in places_of(moments)]
     levels = sum(pt.dot(member, hyper.log_delta_mean) for member, hyper in zip(members, hypers, strict=True))
-    squares = _squares(moments, factors, levels)
+    squares = _squares(moments, factors, of_squares, levels)
     own = factors.of_own(moments.n, moments.scans)
     of_scales = [squares] if len(hypers) == 1 else _on_average(moments, members, squares)
     noise = pt.dot(scans, factors.loadings.T)
-    return Shared(effects, at_start, noise, own, squares, of_scales, factors.of_squares_weight)
+    return Shared(effects, noise, own, squares, of_scales, factors.of_squares_weight)
 
 
 def places_of(moments: Moments) -> list[np.ndarray]:
@@ -88,7 +117,14 @@ def _of_one(sharing: Sharing, hyper: Hyper) -> tuple[list[Any], Any]:
     spread = (hyper.gamma_sd / sharing.sd)[:, None] ** sharing.known
     general = hyper.gamma_mean[:, None] * sharing.of_mean
     start = scores_at_start(sharing)
-    sampled = pm.Normal("score_partly", spread * general, spread, dims=("batch", "score"), initval=start)
+    sampled = pm.Normal(
+        "score_partly",
+        spread * general,
+        spread,
+        dims=("batch", "score"),
+        initval=start,
+        transform=Stretched(sharing.stretch),
+    )
     score = sampled / spread - general
     along = (sharing.of_shifts * score[:, None, :]).sum(axis=2) * hyper.gamma_sd[:, None]
     shift = pt.dot(along - along.mean(axis=0), sharing.patterns.axes.T)
@@ -118,14 +154,15 @@ def _applied(design: np.ndarray, score: Any) -> Any:
     return pt.dot(design.reshape(-1, design.shape[2]), score).reshape(design.shape[:2])
 
 
-def _squares(moments: Moments, factors: Loadings, level: Any) -> Any:
-    """Declare what the factors of the noise add to the log sums of squares, sampled as the data know it."""
+def _squares(moments: Moments, factors: Loadings, of_squares: Squares, level: Any) -> Any:
+    """Declare what the factors of the noise add to the log sums of squares, sampled beside the mean of log scales."""
     axes, dim = factors.of_squares, "batch" if len(moments.levels.active) == 1 else "cell"
-    size, freedom = (axes**2).sum(axis=1), np.maximum(moments.scans - 1, 1)[:, None]
-    general = level[:, None] * factors.of_squares_mean
-    start = np.full((len(freedom), axes.shape[1]), OFF_MODE)
-    total = pm.Normal("square_total", general, np.sqrt(1 / (2 * freedom)), dims=(dim, "axis"), initval=start)
-    return pt.dot(total - general, axes.T) - size / (2 * freedom)
+    general = level[:, None] * of_squares.of_mean
+    start = np.full(of_squares.of_mean.shape, OFF_MODE)
+    score = pm.Normal("square_score", general, 1.0, dims=(dim, "axis"), initval=start) - general
+    along = (of_squares.of_axes * score[:, None, :]).sum(axis=2)
+    freedom = np.maximum(moments.scans - 1, 1)[:, None]
+    return pt.dot(along, axes.T) - (axes**2).sum(axis=1) / (2 * freedom)
 
 
 def _on_average(moments: Moments, members: Sequence[np.ndarray], squares: Any) -> list[Any]:

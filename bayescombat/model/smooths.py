@@ -6,8 +6,8 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from bayescombat.centring import share_of_data
-from bayescombat.model.population import Population, partly_centred
+from bayescombat.centring import Known, share_of_data
+from bayescombat.model.population import Population, sampled_given_data
 from bayescombat.priors import Priors
 from bayescombat.standard import Bends
 
@@ -36,24 +36,20 @@ def with_smooths(population: Population, bends: Bends, priors: Priors, scale: np
     # A low guess, since a funnel opens where nothing bends.
     share = share_of_data(bends.information, np.exp(bends.log_sd - bends.width)[:, bends.owner])
     member = (bends.owner[:, None] == np.arange(len(bends.typical))).astype(float)
-    log_sd = partly_centred(
+    log_sd = sampled_given_data(
         "smooth_sd_log",
         typical,
         spread,
-        share_of_data(2 * share**2 @ member, bends.spread),
-        bends.log_sd,
-        (bends.typical, bends.spread),
+        Known.of(2 * share**2 @ member, bends.log_sd),
         ("feature", "smooth"),
     )
     sd = pt.exp(log_sd)
     pm.Deterministic("smooth_sd", sd * scale[:, None], dims=("feature", "smooth"))
-    coefficients = partly_centred(
+    coefficients = sampled_given_data(
         "smooth",
         0.0,
         sd[:, bends.owner],
-        share,
-        bends.coefficient,
-        (0.0, np.exp(bends.log_sd)[:, bends.owner]),
+        Known.by_expected(bends.information, bends.coefficient, 0.0, np.exp(bends.log_sd)[:, bends.owner]),
         ("feature", "bend"),
     )
     return replace(population, beta=pt.concatenate([population.beta, coefficients], axis=1))
