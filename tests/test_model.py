@@ -308,6 +308,7 @@ def test_coords_are_the_labels_of_the_study() -> None:
         "batch": list(study.batches),
         "covariate": ["age"],
         "direction": [0],
+        "contrast": [0, 1, 2],
         "obs": list(study.obs),
     }
 

@@ -10,6 +10,9 @@ from typing import Any
 from zlib import crc32
 
 from numba import carray, cfunc, types
+from numba.core.caching import FunctionCache
+from numba.core.cpu import CPUContext
+from numba.core.registry import cpu_target
 
 from bayescombat.fused.density import log_density_and_gradient
 from bayescombat.fused.kernels import doubles, kernel
@@ -47,8 +50,7 @@ def density(sources: int) -> Any:
         value[0] = found
         return 0 if finite(slopes) and math.isfinite(found) else 1
 
-    signature = types.int64(types.uint64, POINTER, POINTER, POINTER, types.voidptr)
-    return cfunc(signature, cache=True, error_model="numpy")(of_position)
+    return _from_disk(types.int64(types.uint64, POINTER, POINTER, POINTER, types.voidptr), of_position)
 
 
 @cache
@@ -60,5 +62,19 @@ def expansion(sources: int) -> Any:
         expand(carray(position, (int(dimension),)), _study(study), carray(out, (int(count),)))
         return 0
 
-    signature = types.int64(types.uint64, types.uint64, POINTER, POINTER, types.voidptr)
-    return cfunc(signature, cache=True, error_model="numpy")(of_draw)
+    return _from_disk(types.int64(types.uint64, types.uint64, POINTER, POINTER, types.voidptr), of_draw)
+
+
+def _from_disk(signature: Any, function: Any) -> Any:
+    """Return a C function whose bits are the same in the process that compiles it and in those after it.
+
+    What was just compiled calls kernels that were compiled by themselves, and may round unlike the copies of them that
+    are on disk with it: so it is read again, by what knows nothing of the kernels.
+    """
+    compiled = cfunc(signature, cache=True, error_model="numpy")(function)
+    if not compiled.cache_hits:
+        found = FunctionCache(function).load_overload(compiled._sig, CPUContext(cpu_target.typing_context))
+        if found is not None:
+            compiled._library = found.library
+            compiled._wrapper_address = found.library.get_pointer_to_function(compiled.native_name)
+    return compiled

@@ -31,7 +31,7 @@ from bayescombat.fused.sharing import (
     beside,
     of_shared_cells,
     shared_parts,
-    stretched,
+    stretch,
     taken_out,
     through_common,
     through_shared,
@@ -99,8 +99,9 @@ def log_density_and_gradient(x, data, gradient):
     batches, _, features = sxy.shape
     mean, log_sd = hyper_parameters(hypers, hyper)
     of_mean, of_log_sd = np.empty((2, batches)), np.empty((2, batches))
-    stretch, weight_of_squares, sharing = shared[-2], shared[-1][-1], len(shared[0]) > 0
-    sampled = stretched(sampled, stretch[0], stretch[1])
+    free, weight_of_squares, sharing = shared[-2], shared[-1][-1], len(shared[0]) > 0
+    sampled = sampled.copy()
+    stretch(sampled, free[0], free[1])
     parts, scores, along, _, square = shared_parts(sampled, totals, mean, log_sd, shared)
     log_sigma, alpha, common = beside(log_sigma, alpha, mean, parts, shares)
     of_parts = np.empty_like(parts)
@@ -148,7 +149,7 @@ def log_density_and_gradient(x, data, gradient):
     if sharing:
         scored = scores, along, square
         density += through_shared(sampled, scored, of_parts, log_sd, shared, of_sampled, of_totals, of_mean, of_log_sd)
-        of_sampled[:] = stretched(of_sampled, stretch[1], stretch[0])
+        stretch(of_sampled, free[1], free[0])
     for k in range(2):
         density += _through_hyper(k, hypers[k], hyper, of_mean[k], of_log_sd[k], of_hypers[k])
     return density

@@ -11,10 +11,9 @@ __all__ = ["FAST", "array_at", "doubles", "kernel"]
 # No flag here lets the compiler assume that numbers are finite.
 FAST = {"reassoc", "nsz", "arcp", "contract"}
 
-# Called by nothing but compiled code, kernels need no way in from Python. All become part of their caller: a call that
-# is left finds other machine code, of other rounding, in the process that compiles than in those that read it from
-# disk. What is called in one place alone may be `inline="always"` too: then it is not compiled by itself before.
-kernel = partial(njit, error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# Called by nothing but compiled code, kernels need no way in from Python. What is called in one place alone may be
+# `inline="always"` too: then it is not compiled by itself before.
+kernel = partial(njit, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 @intrinsic

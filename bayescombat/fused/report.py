@@ -9,7 +9,7 @@ from bayescombat.fused.elementary import exp
 from bayescombat.fused.kernels import array_at, kernel
 from bayescombat.fused.layout import positioned, unpacked
 from bayescombat.fused.rows import add, given_data, shifted
-from bayescombat.fused.sharing import SHIFT, SQUARES, beside, shared_parts, stretched
+from bayescombat.fused.sharing import SHIFT, SQUARES, beside, shared_parts, stretch
 
 __all__ = ["expand"]
 
@@ -21,7 +21,8 @@ def expand(x, data, out):
     hypers, log_sigma, alpha, beta, partly, sampled, totals = positioned(x, data)
     batches, directions, features = sxy.shape
     mean, log_sd = hyper_parameters(hypers, hyper)
-    sampled = stretched(sampled, shared[-2][0], shared[-2][1])
+    sampled = sampled.copy()
+    stretch(sampled, shared[-2][0], shared[-2][1])
     parts, _, _, scans, _ = shared_parts(sampled, totals, mean, log_sd, shared)
     log_sigma, alpha, _ = beside(log_sigma, alpha, mean, parts, shares)
     location, scale = array_at(units, 0, (features,)), array_at(units, features, (features,))

@@ -16,7 +16,7 @@ __all__ = [
     "beside",
     "of_shared_cells",
     "shared_parts",
-    "stretched",
+    "stretch",
     "taken_out",
     "through_common",
     "through_shared",
@@ -59,14 +59,11 @@ def _from_mean(values):
 
 
 @kernel()
-def stretched(values, along, by):
-    """Return values (batch, score) stretched: to each is added `along` (direction, value) times how far it is `by`."""
-    out = values.copy()
-    flat, moved = array_at(values, 0, (values.size,)), array_at(out, 0, (values.size,))
-    far = np.empty(len(by))
+def stretch(values, along, by):
+    """Stretch values (batch, score): to each add `along` (direction, value) times how far they are `by`."""
+    flat, far = array_at(values, 0, (values.size,)), np.empty(len(by))
     _onto(flat, by, far)
-    _add_along(far, along, moved)
-    return out
+    _add_along(far, along, flat)
 
 
 @kernel()
