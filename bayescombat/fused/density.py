@@ -100,8 +100,7 @@ def log_density_and_gradient(x, data, gradient):
     mean, log_sd = hyper_parameters(hypers, hyper)
     of_mean, of_log_sd = np.empty((2, batches)), np.empty((2, batches))
     free, weight_of_squares, sharing = shared[-2], shared[-1][-1], len(shared[0]) > 0
-    sampled = sampled.copy()
-    stretch(sampled, free[0], free[1])
+    sampled = stretch(sampled.copy(), free[0], free[1])
     parts, scores, along, _, square = shared_parts(sampled, totals, mean, log_sd, shared)
     log_sigma, alpha, common = beside(log_sigma, alpha, mean, parts, shares)
     of_parts = np.empty_like(parts)

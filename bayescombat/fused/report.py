@@ -21,8 +21,7 @@ def expand(x, data, out):
     hypers, log_sigma, alpha, beta, partly, sampled, totals = positioned(x, data)
     batches, directions, features = sxy.shape
     mean, log_sd = hyper_parameters(hypers, hyper)
-    sampled = sampled.copy()
-    stretch(sampled, shared[-2][0], shared[-2][1])
+    sampled = stretch(sampled.copy(), shared[-2][0], shared[-2][1])
     parts, _, _, scans, _ = shared_parts(sampled, totals, mean, log_sd, shared)
     log_sigma, alpha, _ = beside(log_sigma, alpha, mean, parts, shares)
     location, scale = array_at(units, 0, (features,)), array_at(units, features, (features,))

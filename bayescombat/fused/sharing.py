@@ -60,10 +60,11 @@ def _from_mean(values):
 
 @kernel()
 def stretch(values, along, by):
-    """Stretch values (batch, score): to each add `along` (direction, value) times how far they are `by`."""
+    """Return values (batch, score), to each of them added `along` (direction, value) times how far all are `by`."""
     flat, far = array_at(values, 0, (values.size,)), np.empty(len(by))
     _onto(flat, by, far)
     _add_along(far, along, flat)
+    return values
 
 
 @kernel()
