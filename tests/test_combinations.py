@@ -7,13 +7,14 @@ what it promises. A cell is run by putting two of them together, so that no cell
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import combaters
+import numba
 import numpy as np
 import pandas as pd
 import pymc as pm
@@ -24,6 +25,7 @@ from pytensor.compile.mode import Mode
 from scipy import stats
 
 import bayescombat as bc
+from bayescombat.fused import density, expansion, sources
 from bayescombat.hidden import without_factors
 from bayescombat.residuals import moved
 
@@ -65,6 +67,15 @@ MEANINGLESS = {
     frozenset({"NUTS", "EB"}): "c",
     **{frozenset({"textbook", other}): "d" for other in JOINT},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation() -> Iterator[None]:
+    """Let machine code of the PyMC models be made twice as fast, and run slower; what stays on disk is made before."""
+    density(sources()), expansion(sources())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("numba.core.config.OPT", type(numba.config.OPT)(0))
+        yield
 
 
 class Case(NamedTuple):
