@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -75,9 +76,8 @@ class LeftOut:
         if by != "value":
             over = "feature" if by == "scan" else "obs"
             found = self.dataset
-            data = xr.Dataset(
-                {"elpd": found["elpd"].sum(over), "p": found["p"].sum(over), "pareto_k": found["pareto_k"].max(over)}
-            )
+            sums = {name: found[name].sum(over, min_count=1) for name in ("elpd", "p")}
+            data = xr.Dataset(sums | {"pareto_k": found["pareto_k"].max(over)}).dropna("obs" if by == "scan" else by)
         each, worst = data["elpd"], data["pareto_k"]
         return ELPDDataLOO(
             elpd=float(each.sum()),
@@ -96,7 +96,7 @@ class LeftOut:
         """Say how much was left out, and of how much of it the figures can be trusted."""
         data, values = self.dataset, int(self.dataset["elpd"].count())
         said = f"{values} values, each predicted by all others: elpd {float(data['elpd'].sum()):.1f}"
-        bad = (data["pareto_k"] > self.good_k).groupby("batch").mean(...)
+        bad = (data["pareto_k"] > self.good_k).where(data["pareto_k"].notnull()).groupby("batch").mean(...)
         if not bad.any():
             return f"{said}\n  Every Pareto k is at most {self.good_k:.2f}: all of it can be trusted."
         worst = bad.to_series().sort_values(ascending=False).head(3)
@@ -235,10 +235,12 @@ def predictive_check(fit: Fit, n: int = 500, probability: float = 0.9, *, progre
     """
     _check(fit)
     check_probability(probability)
+    total = fit.parameters.sizes["chain"] * fit.parameters.sizes["draw"]
+    if not isinstance(n, Integral) or not 1 <= n <= total:
+        raise BayesCombatError(f"Expected n to be a whole number between 1 and the fit's {total} draws, found {n!r}.")
     study, layout = fit.study, fit.layout
-    every, draws = _some_draws(fit, n)
+    every, draws = _some_draws(fit, int(n))
     levels, y = levels_of(layout, study), study.y[:, layout.modelled]
-    subject_sd = stacked(fit.parameters, "subject_sd")[every] if study.subjects is not None else 0 * draws.alpha
     nu, count = _tails(fit, every), len(study.batches)
     tails = [(1 - probability) / 2, (1 + probability) / 2]
     observed = statistics(y, study.codes, count)
@@ -246,7 +248,8 @@ def predictive_check(fit: Fit, n: int = 500, probability: float = 0.9, *, progre
     for block in _shown(blocks(y.shape[1], 8 * len(every) * len(y)), progress_bar, "Replicated"):
         rng = np.random.default_rng([fit.settings["seed"], block.start])
         some, seen = of_features(draws, block), np.isfinite(y[:, block])
-        tables = replicated(some, seen, study.x, levels, rng, subject_sd[:, block], nu)
+        intercepts = _of_subjects(fit, every, block, rng)
+        tables = replicated(some, seen, study.x, levels, rng, intercepts, nu)
         drawn, mine = statistics(tables, study.codes, count), observed[..., block]
         lower[..., block], upper[..., block] = np.quantile(drawn, tails, axis=1)
         share = (drawn > mine[:, None]).mean(axis=1) + (drawn == mine[:, None]).mean(axis=1) / 2
@@ -275,6 +278,15 @@ def _some_draws(fit: Fit, most: int) -> tuple[np.ndarray, Draws]:
     total = fit.parameters.sizes["chain"] * fit.parameters.sizes["draw"]
     every = np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(int))
     return every, draws_of(fit.parameters, fit.layout, None, every, None)
+
+
+def _of_subjects(fit: Fit, every: np.ndarray, block: slice, rng: np.random.Generator) -> np.ndarray | float:
+    """Return what scans have of subjects that were never seen, one for each of those that were."""
+    if fit.study.subjects is None:
+        return 0.0
+    names, member = np.unique(fit.study.subjects.astype(str), return_inverse=True)
+    sd = stacked(fit.parameters, "subject_sd")[every][:, None, block]
+    return np.asarray((sd * rng.standard_normal((len(every), len(names), sd.shape[-1])))[:, member])
 
 
 def _tails(fit: Fit, every: np.ndarray) -> np.ndarray | None:

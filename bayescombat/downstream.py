@@ -14,6 +14,7 @@ from bayescombat.design import formula_text, parse
 from bayescombat.errors import BayesCombatError, ConvergenceWarning, DataError, listing, suggestion
 from bayescombat.fit import Fit
 from bayescombat.fit.harmonization import check_probability
+from bayescombat.fit.layout import Layout
 from bayescombat.rubin import Answers, Pooled, least_squares, pooled
 from bayescombat.study import Study
 
@@ -115,7 +116,7 @@ def pool(
         raise BayesCombatError(f"Expected n to be a whole number of at least 2, found {n!r}: one draw cannot differ.")
     study = fit.study
     table = _covariates(study) if data is None else _aligned(data, study)
-    question = _Question.of(formula, table, fit.layout.features, feature)
+    question = _Question.of(formula, table, fit.layout, feature)
     answer = _linear(question, table, study) if model is None else _by_model(question, table, model)
     terms, parts = zip(*map(answer, fit.draws_in_blocks(n, question.features)), strict=True)
     answers = Answers(*(np.concatenate(some, axis=-1) for some in zip(*parts, strict=True)))
@@ -131,16 +132,26 @@ class _Question(NamedTuple):
     features: tuple[str, ...]
 
     @classmethod
-    def of(
-        cls, formula: str, table: pd.DataFrame, modelled: Sequence[str], feature: str | Iterable[str] | None
-    ) -> Self:
+    def of(cls, formula: str, table: pd.DataFrame, layout: Layout, feature: str | Iterable[str] | None) -> Self:
         """Return the question that a formula asks of these features, checked."""
+        modelled, known = layout.features, set(layout.spec.features)
         left, tilde, right = formula.partition("~")
         if not tilde or not left.strip():
             raise DataError(f"Expected a formula with a response, such as 'thickness ~ dx + age', found {formula!r}.")
         names = dict.fromkeys(name for side in (left, right) for name in parse(formula_text(side)).columns.values())
         own = [name for name in names if name in modelled]
         free = [name for name in names if name not in modelled and name not in table.columns]
+        aside = [name for name in free if name in known]
+        if aside:
+            raise DataError(
+                f"Expected features that were modelled in {formula!r}, found {listing(aside)}, set aside by the fit. "
+                "Ask another feature."
+            )
+        if free and feature is None and suggestion(free[0], modelled):
+            raise DataError(
+                f"Expected a feature, or a name unlike those of features, in {formula!r}, found {free[0]!r}."
+                f"{suggestion(free[0], modelled)} To ask it of every feature, give feature=fit.layout.features."
+            )
         if len(own) + len(free) != 1:
             found = listing([*own, *free]) or "none"
             raise DataError(
@@ -151,14 +162,9 @@ class _Question(NamedTuple):
         if own:
             return cls(formula, own[0], (own[0],))
         asked = modelled if feature is None else [feature] if isinstance(feature, str) else list(feature)
+        # In the order of the fit, which draws come in; names that it does not know are refused there.
         unknown = [name for name in asked if name not in modelled]
-        if unknown or not len(asked):
-            raise DataError(
-                f"Expected features that were modelled, found {listing(unknown) or 'none'}."
-                f"{suggestion(unknown[0], modelled) if unknown else ''} Name some of {listing(modelled)}."
-            )
-        # In the order of the fit, which draws come in.
-        return cls(formula, free[0], tuple(name for name in modelled if name in set(asked)))
+        return cls(formula, free[0], (*(name for name in modelled if name in set(asked)), *unknown))
 
 
 def _covariates(study: Study) -> pd.DataFrame:

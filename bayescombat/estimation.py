@@ -46,6 +46,7 @@ __all__ = [
     "by_nuts",
     "check_compat",
     "model_of",
+    "shared_factors_in",
     "tree_of_estimates",
     "warn_of_little_data",
 ]
@@ -53,14 +54,20 @@ __all__ = [
 type Estimator = Callable[[Moments], xr.DataTree]
 
 
-def again(attrs: Mapping[Any, Any]) -> Estimator:
-    """Return the estimator whose settings stand in the attributes of a fit's tree."""
+def again(attrs: Mapping[Any, Any], rows: Study | None = None) -> Estimator:
+    """Return the estimator whose settings stand in the attributes of a fit's tree; a robust one needs the rows."""
     settings = json.loads(attrs["settings"])
     if attrs["method"] == "nuts":
-        priors, asked = Priors(**json.loads(attrs["priors"])), attrs["shared_factors"]
-        count: SharedFactors = "auto" if asked == "auto" else int(asked)
-        return partial(by_nuts, priors=priors, settings=Settings(**settings), shared_factors=count)
+        priors, count = Priors(**json.loads(attrs["priors"])), shared_factors_in(attrs)
+        robust = rows if attrs.get("robust") else None
+        return partial(by_nuts, priors=priors, settings=Settings(**settings), shared_factors=count, robust=robust)
     return partial(by_empirical_bayes, **settings)
+
+
+def shared_factors_in(attrs: Mapping[Any, Any]) -> SharedFactors:
+    """Return how many factors were asked for; a file has a number of its own kind."""
+    asked = attrs["shared_factors"]
+    return "auto" if asked == "auto" else int(asked)
 
 
 def by_nuts(

@@ -44,7 +44,7 @@ def replicated(
     x: np.ndarray,
     levels: np.ndarray,
     rng: np.random.Generator,
-    subject_sd: np.ndarray,
+    intercepts: np.ndarray | float = 0.0,
     nu: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return tables that might have been seen instead, (draw, obs, feature), with the same cells missing.
@@ -57,15 +57,16 @@ def replicated(
         Which cells are not missing.
     rng : Generator
         Source of the noise.
-    subject_sd : ndarray, (draw, feature)
-        Standard deviation of what a scan has of its subject; zero without subjects.
+    intercepts : ndarray, (draw, obs, feature), optional
+        What scans have of their subjects.
     """
     found = np.empty((len(draws.alpha), *seen.shape))
     for rows, mean, sd in _expected(draws, x, levels):
-        noise, own = rng.standard_normal((2, *mean.shape))
+        noise = rng.standard_normal(mean.shape)
         if nu is not None:
             noise /= np.sqrt(rng.chisquare(nu[:, None, None], mean.shape) / nu[:, None, None])
-        found[:, rows] = mean + sd[:, None] * noise + subject_sd[:, None] * own
+        found[:, rows] = mean + sd[:, None] * noise
+    found += intercepts
     found[:, ~seen] = np.nan
     return np.exp(found) if draws.log else found
 

@@ -57,13 +57,23 @@ def test_replicated_tables_are_drawn_from_these_densities() -> None:
     one = replace(some, **repeated, sigma=np.repeat(some.sigma[:1], many, axis=0), standing=np.zeros((many, 2)))
     seen = np.ones((6, 2), dtype=bool)
     seen[2, 1] = False
-    subject_sd = np.full((many, 2), 0.7)
-    found = replicated(one, seen, x, levels, np.random.default_rng(0), subject_sd)
+    found = replicated(one, seen, x, levels, np.random.default_rng(0), 0.7)
     assert (np.isnan(found) == ~seen).all()
-    level = some.gamma[0, 0] + some.gamma[0, 2] + some.alpha[0] + (x[0] - 0.5) * some.beta[0, :, 0]
-    spread = np.sqrt((some.sigma[0] * some.delta[0, 0] * some.delta[0, 2]) ** 2 + 0.7**2)
+    level = 0.7 + some.gamma[0, 0] + some.gamma[0, 2] + some.alpha[0] + (x[0] - 0.5) * some.beta[0, :, 0]
+    spread = some.sigma[0] * some.delta[0, 0] * some.delta[0, 2]
     np.testing.assert_allclose(found[:, 0].mean(axis=0), level, atol=4 * spread.max() / many**0.5)
     np.testing.assert_allclose(found[:, 0].std(axis=0), spread, rtol=4 / (2 * many) ** 0.5)
+
+
+def test_scans_of_a_subject_share_its_intercept() -> None:
+    simulation = bc.datasets.simulate((24, 24, 24), features=2, repeats=6, subject_sd=3.0, seed=1)
+    roles = {"batch": "site", "subject": "subject", "features": simulation.features}
+    fit = bc.fit(bc.Study.from_dataframe(simulation.table, **roles), chains=2, draws=300, seed=1, progress_bar=False)
+    found = bc.predictive_check(fit, 300, progress_bar=False)
+    width = (found["upper"] - found["lower"]).sel(statistic="mean").mean("batch")
+    tau = fit.parameters["subject_sd"].mean(("chain", "draw"))
+    # Of four subjects at every site.
+    assert (width > 2 * 1.645 * tau / 4**0.5).all()
 
 
 def test_statistics_are_those_of_pandas() -> None:
@@ -185,3 +195,17 @@ def test_what_cannot_be_judged_is_said(fit: bc.Fit, tmp_path: Path) -> None:
     fit.save(tmp_path / "fit.nc", data=False)
     with pytest.raises(bc.DataError, match="rows"):
         bc.predictive_check(bc.load(tmp_path / "fit.nc"))
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, 5000])
+def test_as_many_draws_are_asked_for_as_there_are(fit: bc.Fit, n: float) -> None:
+    with pytest.raises(BayesCombatError, match="between 1 and the fit's 4000 draws"):
+        bc.predictive_check(fit, n)  # type: ignore[arg-type]
+
+
+def test_a_scan_without_a_value_is_no_observation() -> None:
+    study = small_study((12, 9, 8), features=3)
+    y = study.y.copy()
+    y[4] = np.nan
+    found = bc.loo(fitted(replace(study, y=y), chains=2, draws=500), progress_bar=False)
+    assert found.elpd("scan").n_data_points == 28

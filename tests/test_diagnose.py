@@ -493,3 +493,11 @@ def test_mriqc_abide(reference_data: Path) -> None:
     assert "50279 = 50286" in the(found, "duplicate scans")
     assert "'size_x'" in the(found, "constant in a batch")
     assert 'transform="log"' in the(found, "skew")
+
+
+@pytest.mark.parametrize("name", ["participant_id", "batch"])
+def test_rows_may_have_a_name_of_their_own(name: str) -> None:
+    simulation = bc.datasets.simulate((12, 10), features=3)
+    table = simulation.table.set_axis(pd.Index([f"s{k}" for k in range(22)], name=name))
+    found = diagnosis_of(table).dataset
+    assert found["distance"].sel(obs="s3").size == 1

@@ -232,3 +232,20 @@ def test_effects_of_estimates_are_tested_as_by_least_squares(fit: bc.Fit, table:
     expected = smf.ols(f"{name} ~ C(site) + age + dx", table).fit().pvalues["dx[T.patient]"]
     found = bc.fit(fit.study, method="eb").effect("dx", at=["patient"], against="control")
     np.testing.assert_allclose(found["p"].sel(feature=name).item(), expected, rtol=1e-8)
+
+
+def test_features_that_were_set_aside_or_misspelt_are_not_taken_for_all(table: pd.DataFrame) -> None:
+    features = table_of_patients()[1][:3]
+    study = bc.Study.from_dataframe(table.assign(still=1.0), batch="site", features=[*features, "still"])
+    with pytest.warns(bc.FeatureWarning):
+        fit = bc.fit(study, **GIVEN)
+    with pytest.raises(DataError, match="set aside by the fit"):
+        bc.pool(fit, "still ~ age", table)
+    with pytest.raises(DataError, match="Did you mean 'feature_0'"):
+        bc.pool(fit, "feature_00 ~ age", table)
+
+
+def test_blocks_of_draws_are_of_features_that_are_known(fit: bc.Fit) -> None:
+    assert [part.sizes["feature"] for part in fit.draws_in_blocks(5, "feature_3")] == [1]
+    with pytest.raises(DataError, match="Did you mean 'feature_3'"):
+        fit.draws_in_blocks(5, ["feature3"])

@@ -50,8 +50,8 @@ def test_left_out_values_know_of_the_tails() -> None:
 
 def test_replicated_tables_have_the_tails() -> None:
     some, x, levels = draws()
-    seen, nothing = np.ones((6, 2), dtype=bool), np.zeros((3, 2))
-    many = np.stack([replicated(some, seen, x, levels, np.random.default_rng(k), nothing, NU) for k in range(4000)])
+    seen = np.ones((6, 2), dtype=bool)
+    many = np.stack([replicated(some, seen, x, levels, np.random.default_rng(k), nu=NU) for k in range(4000)])
     middle = np.median(many, axis=0)
     sd = some.sigma[:, None] * some.delta[:, levels].prod(axis=2)
     beyond = (np.abs(many - middle) > 3 * sd).mean(axis=(0, 2, 3))

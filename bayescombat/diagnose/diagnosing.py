@@ -9,6 +9,7 @@ from bayescombat.batches import Levels
 from bayescombat.diagnose.findings import SEVERITIES, Finding, of_batches, of_covariates, of_features, of_subjects
 from bayescombat.diagnose.labelling import labelled
 from bayescombat.diagnose.measuring import Measured, measured
+from bayescombat.diagnose.robust import OWN_SCALE
 from bayescombat.diagnose.scans import covariates_of, of_scans
 from bayescombat.errors import DataError
 from bayescombat.study import ChunkedStudy, Study
@@ -146,7 +147,7 @@ def diagnose(study: Study) -> Diagnosis:
     findings = [*_refusal(found), *_overlap(study), *of_batches(study, found), *of_covariates(study, found)]
     findings += [*of_scans(study, found), *of_features(study, found), *of_subjects(study)]
     kinds = {finding.kind for finding in findings}
-    clean = [words for kind, words in CHECKS.items() if kind not in kinds]
+    clean = [words for kind, words in CHECKS.items() if kind not in kinds | _not_judged(found)]
     if clean:
         findings.append(Finding("not found", "information", f"Looked for and not found: {', '.join(clean)}."))
     order = list(SEVERITIES)
@@ -156,6 +157,18 @@ def diagnose(study: Study) -> Diagnosis:
         f"{len(found.moments.levels.labels)} batches"
     )
     return Diagnosis(title, tuple(ranked), labelled(study, found))
+
+
+def _not_judged(found: Measured) -> set[str]:
+    """Return what could not be looked for."""
+    kinds: set[str] = set()
+    if found.refusal is not None:
+        kinds |= {"aliasing"}
+    if not found.twins.judged:
+        kinds |= {"duplicate scans"}
+    if (found.moments.scans < OWN_SCALE).all():
+        kinds |= {"outlying scans", "far values", "skew"}
+    return kinds
 
 
 def _check_batches(study: Study) -> None:

@@ -22,7 +22,7 @@ def labelled(study: Study, found: Measured) -> xr.Dataset:
     coords = {
         "batch": list(levels.labels),
         "feature": names_index(study.features),
-        "obs": study.obs,
+        "obs": ("obs", np.asarray(study.obs)),
         "covariate": [study.covariates[column] for column in free],
     }
     variables = _of_batches(found) | _of_covariates(study, found) | _of_scans(study, found) | _of_features(study, found)

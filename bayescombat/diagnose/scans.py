@@ -35,9 +35,9 @@ def _outlying(study: Study, found: Measured) -> list[Finding]:
     order = np.argsort(-outlying.ratio, kind="stable")
     order = order[outlying.ratio[order] > 1]
     small = np.array(found.moments.batches, dtype=object)[found.moments.scans < OWN_SCALE]
-    unjudged = f" Not judged, of fewer than {OWN_SCALE} scans: {listing(small)}." if len(small) else ""
+    unjudged = f"ot judged, of fewer than {OWN_SCALE} scans: {listing(small)}." if len(small) else ""
     if not len(order):
-        return [Finding("unjudged scans", "information", f"Outlying scans:{unjudged.lower()}")] if unjudged else []
+        return [Finding("unjudged scans", "information", f"Outlying scans: n{unjudged}")] if unjudged else []
     names = np.array(study.features, dtype=object)[found.estimable]
     shown = [
         f"{study.obs[at]} of {study.batches[study.codes[at]]} ({outlying.ratio[at]:.2g} times the limit, rms "
@@ -46,7 +46,8 @@ def _outlying(study: Study, found: Measured) -> list[Finding]:
     ]
     words = (
         f"{counted(len(order), 'scan')} far from the others of their batch, in its robust standard deviations: "
-        f"{several(shown)}. Of {1 / FALSE_ALARM:.0f} studies of normal features about one names any scan.{unjudged}"
+        f"{several(shown)}. Of {1 / FALSE_ALARM:.0f} studies of normal features about one names any scan."
+        f"{' N' + unjudged if unjudged else ''}"
     )
     advice = "Look at these scans, and leave out what failed; .dataset has all distances."
     return [Finding("outlying scans", "look", words, advice)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from bayescombat.columns import heard
 from bayescombat.errors import BayesCombatError, ConvergenceWarning, DataError, check_choice, listing
-from bayescombat.estimation import again
+from bayescombat.estimation import again, shared_factors_in
 from bayescombat.fit import Fit
 from bayescombat.fit.trees import fitted_tree
 from bayescombat.moments import Moments
@@ -196,7 +196,7 @@ def _refitted(fit: Fit, train: Study, refit: Refit, seed: int) -> Fit:
     """Return the fit that other scans give."""
     attrs = dict(fit.tree.attrs)
     settings = json.loads(attrs["settings"])
-    shared = attrs["shared_factors"] if fit.method == "nuts" else settings["shared_factors"]
+    shared = shared_factors_in(attrs) if fit.method == "nuts" else settings["shared_factors"]
     if fit.method == "nuts" and refit == "eb":
         chosen = {"shrinkage": "parametric", "mean_only": False, "compat": None, "shared_factors": shared}
         attrs |= {"method": "eb", "settings": json.dumps(chosen)}
@@ -204,4 +204,4 @@ def _refitted(fit: Fit, train: Study, refit: Refit, seed: int) -> Fit:
         chosen = settings | {"seed": seed, "progress_bar": False} | (QUICK if refit == "quick" else {})
         attrs["settings"] = json.dumps(chosen)
     cross = str(shared) != "0" or fit.asked.needs_cross
-    return Fit(fitted_tree(Moments.from_study(train, cross=cross), again(attrs), fit.asked))
+    return Fit(fitted_tree(Moments.from_study(train, cross=cross), again(attrs, train), fit.asked))

@@ -121,7 +121,8 @@ def fit(
     robust : bool
         For NUTS of a study with independent features: noise is Student's t, with degrees of freedom ``nu`` that all
         features have in common, so that outlying values have less say. All values stand in the model, which PyMC
-        compiles anew: it takes many times as long, more so with more scans. The fit neither updates nor adopts.
+        compiles anew: it takes many times as long, more so with more scans. The fit neither updates nor adopts, and
+        imputes nothing. Not with subjects.
 
     Returns
     -------
@@ -310,11 +311,12 @@ def _check_chunks(method: str, shared_factors: SharedFactors | None, asked: Aske
 
 def _check_robust(data: object, method: str, shared_factors: SharedFactors | None, asked: Asked) -> SharedFactors:
     """Return that no factors are shared; raise a BayesCombatError where heavy tails cannot be modelled."""
-    if method != "nuts" or not isinstance(data, Study) or shared_factors not in (None, 0) or asked.needs_cross:
+    rows = isinstance(data, Study) and data.subjects is None
+    if method != "nuts" or not rows or shared_factors not in (None, 0) or asked.needs_cross:
         raise BayesCombatError(
-            "Expected a Study and method='nuts' for robust=True, without shared_factors, factors or covariance, found "
-            f"{type(data).__name__}, method={method!r} or one of these. What outlying values are is not known from "
-            "moments. Leave robust out, or the others."
+            "Expected a Study without subjects and method='nuts' for robust=True, without shared_factors, factors or "
+            f"covariance, found {type(data).__name__}, method={method!r} or one of these. What outlying values are is "
+            "not known from moments. Leave robust out, or the others."
         )
     return 0
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayescombat.errors import BayesCombatError, DataError, check_choice
+from bayescombat.errors import BayesCombatError, DataError, check_choice, listing, suggestion
 from bayescombat.fit.chunked import check_in_chunks, harmonized_chunks
 from bayescombat.fit.contents import Contents
 from bayescombat.fit.drawing import harmonized_draws, in_blocks
@@ -173,7 +173,7 @@ class Harmonizer(Contents):
         parts = self._drawn(n, study, target, impute, unseen)
         return harmonized_draws(parts, study, self.layout.modelled)
 
-    def draws_in_blocks(self, n: int = 100, features: Iterable[str] | None = None) -> Iterator[xr.DataArray]:
+    def draws_in_blocks(self, n: int = 100, features: str | Iterable[str] | None = None) -> Iterator[xr.DataArray]:
         """Yield plausible harmonized tables of the fitted rows, a block of features at a time.
 
         For tables of which `draws` would not fit into memory. Features that were set aside are not there.
@@ -182,7 +182,7 @@ class Harmonizer(Contents):
         ----------
         n : int
             As in `draws`.
-        features : iterable of str, optional
+        features : str or iterable of str, optional
             Those that are wanted, by default all; they come in the order of the fit.
 
         Yields
@@ -204,7 +204,15 @@ class Harmonizer(Contents):
         >>> [part.shape for part in fit.draws_in_blocks(50)]
         [(50, 35, 3)]
         """
-        wanted = np.isin(self.layout.features, self.layout.features if features is None else list(features))
+        modelled = self.layout.features
+        asked = modelled if features is None else [features] if isinstance(features, str) else list(features)
+        unknown = [name for name in asked if name not in set(modelled)]
+        if unknown or not len(asked):
+            raise DataError(
+                f"Expected features that were modelled, found {listing(unknown) or 'none'}."
+                f"{suggestion(unknown[0], modelled) if unknown else ''} Name some of {listing(modelled)}."
+            )
+        wanted = np.isin(modelled, asked)
         return self._drawn(n, self.study, None, False, "error", wanted)
 
     def _drawn(
@@ -220,6 +228,11 @@ class Harmonizer(Contents):
             raise BayesCombatError(
                 "Expected a fit by NUTS, found empirical-Bayes estimates, which have no draws. "
                 "Use bayescombat.fit(study), or method='eb' with uncertainty=True."
+            )
+        if impute and self.tree.attrs.get("robust"):
+            raise BayesCombatError(
+                "Expected normal noise for impute=True, found a robust fit, whose missing cells are not drawn. Leave "
+                "impute out, or fit without robust."
             )
         cell, extension = target_cell(target, self.layout), self._extension(study, unseen)
         seed = self.settings["seed"]
