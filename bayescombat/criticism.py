@@ -10,9 +10,9 @@ import xarray as xr
 
 from bayescombat.adjust import MOST_DRAWS_FOR_QUANTILES, Draws, blocks, of_features
 from bayescombat.columns import names_index
-from bayescombat.errors import BayesCombatError, check_choice
+from bayescombat.errors import BayesCombatError, check_choice, check_probability
 from bayescombat.fit import Fit
-from bayescombat.fit.harmonization import check_probability, draws_of, levels_of
+from bayescombat.fit.harmonization import draws_of, levels_of
 from bayescombat.fit.layout import stacked
 from bayescombat.pointwise import STATISTICS, log_densities, replicated, statistics
 

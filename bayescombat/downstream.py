@@ -11,9 +11,15 @@ from scipy.stats import false_discovery_control
 
 from bayescombat.columns import as_table, names_index, warn
 from bayescombat.design import formula_text, parse
-from bayescombat.errors import BayesCombatError, ConvergenceWarning, DataError, listing, suggestion
+from bayescombat.errors import (
+    BayesCombatError,
+    ConvergenceWarning,
+    DataError,
+    check_probability,
+    listing,
+    suggestion,
+)
 from bayescombat.fit import Fit
-from bayescombat.fit.harmonization import check_probability
 from bayescombat.fit.layout import Layout
 from bayescombat.rubin import Answers, Pooled, least_squares, pooled
 from bayescombat.study import Study

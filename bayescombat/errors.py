@@ -6,6 +6,7 @@ Every message says what was expected, what was found and what to do. All errors 
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Real
 
 __all__ = [
     "BatchSizeWarning",
@@ -99,3 +100,9 @@ def check_choice(name: str, value: object, known: Iterable[object]) -> None:
     *others, last = known
     if value not in (*others, last):
         raise BayesCombatError(f"Expected {name} to be {', '.join(map(repr, others))} or {last!r}, found {value!r}.")
+
+
+def check_probability(probability: object) -> None:
+    """Raise a BayesCombatError if an interval of this probability cannot be made."""
+    if not isinstance(probability, Real) or not 0 < float(probability) < 1:
+        raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")

@@ -249,3 +249,21 @@ def test_blocks_of_draws_are_of_features_that_are_known(fit: bc.Fit) -> None:
     assert [part.sizes["feature"] for part in fit.draws_in_blocks(5, "feature_3")] == [1]
     with pytest.raises(DataError, match="Did you mean 'feature_3'"):
         fit.draws_in_blocks(5, ["feature3"])
+
+
+@pytest.mark.parametrize("probability", [None, "x", 0, 1.5])
+def test_an_interval_has_a_probability(fit: bc.Fit, probability: Any) -> None:
+    asks = [lambda: bc.pool(fit, "value ~ age", probability=probability), lambda: fit.effect("age", None, probability)]
+    asks += [
+        lambda: bc.predictive_check(fit, 5, probability),
+        lambda: bc.evaluate(fit.study, fit, probability=probability),
+    ]
+    for ask in asks:
+        with pytest.raises(BayesCombatError, match="between 0 and 1"):
+            ask()
+
+
+@pytest.mark.parametrize("against", [["control"], np.nan])
+def test_one_value_is_compared_with(fit: bc.Fit, against: Any) -> None:
+    with pytest.raises(DataError, match="one value of 'dx'"):
+        fit.effect("dx", against=against)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayescombat.batches import Levels
 from bayescombat.columns import heard, labels, warn
-from bayescombat.errors import BatchSizeWarning, BayesCombatError, DataError, listing
+from bayescombat.errors import BatchSizeWarning, BayesCombatError, DataError, check_probability, listing
 from bayescombat.evaluate.evaluation import Evaluation
 from bayescombat.evaluate.folds import NEVER, held_out_folds
 from bayescombat.evaluate.harmonizers import Harmonizer, Learner, Refit, learners_of
@@ -192,8 +192,7 @@ def _check_numbers(study: Any, folds: Any, permutations: Any, draws: Any, probab
     for name, (value, bound) in least.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < bound:
             raise BayesCombatError(f"Expected {name} to be a whole number of at least {bound}, found {value!r}.")
-    if not 0 < probability < 1:
-        raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
+    check_probability(probability)
 
 
 def _features(study: Study) -> tuple[np.ndarray, list[str]]:

@@ -20,10 +20,9 @@ from threadpoolctl import threadpool_limits
 
 from bayescombat.blocks import slices
 from bayescombat.columns import Said, names_index, warn
-from bayescombat.errors import BayesCombatError, ConvergenceWarning, listing
+from bayescombat.errors import BayesCombatError, ConvergenceWarning, check_probability, listing
 from bayescombat.fit.block import Block, Found, Plan, blocks_of, fitted_block
 from bayescombat.fit.blockstore import BlockStore
-from bayescombat.fit.harmonization import check_probability
 from bayescombat.identification import Aside, joined_aside, told_apart, warn_of_set_aside
 from bayescombat.moments import Moments
 from bayescombat.priors import Priors
@@ -139,7 +138,8 @@ def fit_blocks(
     ((45, 6), ['feature_0', 'feature_3'])
     """
     _check(study, block_size, cores, client)
-    check_probability(probability)
+    if probability is not None:
+        check_probability(probability)
     settings = Settings(draws, tune, chains, cores, seed, target_accept, progress_bar)
     store = BlockStore(Path(path).expanduser())
     if seed is None:

@@ -1,7 +1,6 @@
 """The effect of one covariate, as a curve with its band."""
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from scipy.stats import false_discovery_control
 from bayescombat.batches import cell_parts
 from bayescombat.blocks import slices
 from bayescombat.design import effect_columns, learned_grid
-from bayescombat.errors import BayesCombatError, DataError
+from bayescombat.errors import DataError, check_probability
 from bayescombat.fit.layout import Layout, stacked
 from bayescombat.moments import Moments
 from bayescombat.regression import LeastSquares
@@ -88,17 +87,18 @@ def effect_dataset(
     against : optional
         Value of the covariate that others are compared with; by default their average over the scans.
     """
-    if not isinstance(probability, Real) or not 0 < probability < 1:
-        raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
+    check_probability(probability)
+    if against is not None and (np.ndim(against) or pd.isna(against)):
+        raise DataError(f"Expected one value of {name!r} to compare with, found {against!r}. Name a level or a number.")
     positions, matrix = effect_columns(layout.spec, name, at)
     # Measured from the average over the scans, as alpha is.
     origin = layout.center[:, positions]
     if against is not None:
         origin = effect_columns(layout.spec, name, pd.Series([against]))[1]
     offset = matrix[:, None, :] - origin
-    beta = stacked(parameters, "beta")[..., positions]
+    beta, freedom = stacked(parameters, "beta")[..., positions], np.array(np.inf)
     if "draw" in parameters.dims:
-        found, freedom = _of_draws(offset, beta, probability), np.inf
+        found = _of_draws(offset, beta, probability)
     else:
         found = {"mean": (offset * beta[0]).sum(axis=-1)}
         if moments is not None:
@@ -106,7 +106,7 @@ def effect_dataset(
             freedom = least.residual_freedom
             found |= _bounds(offset, found["mean"], moments, least, positions, probability)
     units = f"{'log ' if layout.spec.transform == 'log' else ''}feature units"
-    data = {key: (("at", "feature"), values, {"units": units}) for key, values in found.items()}
+    data: dict[str, Any] = {key: (("at", "feature"), values, {"units": units}) for key, values in found.items()}
     if against is not None and "sd" in found:
         p = _p_values(found["mean"], found["sd"], freedom)
         data |= {"p": (("at", "feature"), p), "p_fdr": (("at", "feature"), false_discovery_control(p, axis=1))}
@@ -143,7 +143,7 @@ def _bounds(
     return {"sd": sd, "lower": mean - reach, "upper": mean + reach}
 
 
-def _p_values(mean: np.ndarray, sd: np.ndarray, freedom: np.ndarray | float) -> np.ndarray:
+def _p_values(mean: np.ndarray, sd: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     """Return two-sided p-values of no effect, (at, feature); one where a value is compared with itself."""
     score = np.divide(np.abs(mean), sd, out=np.zeros_like(mean), where=sd > 0)
     return np.asarray(2 * stats.t.sf(score, freedom))

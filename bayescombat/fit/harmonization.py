@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from numbers import Real
 
 import numpy as np
 import xarray as xr
@@ -12,10 +11,10 @@ from bayescombat.batches import cell_parts, named_cell
 from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side, slices
 from bayescombat.columns import names_index, warn
 from bayescombat.errors import (
-    BayesCombatError,
     FeatureWarning,
     NegativeValueWarning,
     UnseenBatchError,
+    check_probability,
     listing,
     suggestion,
 )
@@ -30,7 +29,6 @@ from bayescombat.uncertainty import with_uncertainty
 
 __all__ = [
     "Target",
-    "check_probability",
     "coords_of",
     "draws_of",
     "harmonized_dataset",
@@ -78,7 +76,8 @@ def harmonized_dataset(
     seed : int, optional
         For draws given estimates, where these are asked to say how sure they are.
     """
-    check_probability(probability)
+    if probability is not None:
+        check_probability(probability)
     kept, levels = layout.modelled, levels_of(layout, study)
     y = study.transformed if len(kept) == study.y.shape[1] else np.ascontiguousarray(study.transformed[:, kept])
     if joining is None:
@@ -113,12 +112,6 @@ def harmonized_dataset(
     if seed is not None:
         attrs["uncertainty"] = UNCERTAINTY
     return xr.Dataset(data, coords_of(study, kept), attrs)
-
-
-def check_probability(probability: float | None) -> None:
-    """Raise a BayesCombatError if an interval of this probability cannot be made."""
-    if probability is not None and (not isinstance(probability, Real) or not 0 < probability < 1):
-        raise BayesCombatError(f"Expected a probability between 0 and 1, found {probability!r}.")
 
 
 def _spaced(parameters: xr.Dataset) -> np.ndarray:
