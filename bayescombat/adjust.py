@@ -25,6 +25,7 @@ __all__ = [
     "adjusted_draws",
     "blocks",
     "of_features",
+    "of_place",
     "of_target",
     "predicted",
     "rows_by_level",
@@ -209,11 +210,11 @@ def of_target(draws: Draws) -> tuple[np.ndarray, np.ndarray]:
     """Return the shift and the scale of the target, (draw, feature), at the average of what is removed."""
     if draws.target is None:
         return draws.standing, np.ones_like(draws.alpha)
-    gamma, delta = _of(draws, draws.target)
+    gamma, delta = of_place(draws, draws.target)
     return gamma + draws.standing, delta
 
 
-def _of(draws: Draws, place: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def of_place(draws: Draws, place: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return the shift and the scale of scans with these levels, (draw, feature)."""
     at = list(place)
     return draws.gamma[:, at].sum(axis=1), draws.delta[:, at].prod(axis=1)
@@ -226,7 +227,7 @@ def _affine(draws: Draws, place: tuple[int, ...]) -> _Affine:
     their digits.
     """
     alpha = draws.alpha
-    gamma, delta = _of(draws, place)
+    gamma, delta = of_place(draws, place)
     shift, scale = of_target(draws)
     ratio = scale / delta
     origin = alpha.mean(axis=0)

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["FEW_ROWS", "column_blocks", "in_one_thread", "side_by_side", "slices", "with_each"]
+import numpy as np
+
+__all__ = ["FEW_ROWS", "column_blocks", "in_one_thread", "observed_alike", "side_by_side", "slices", "with_each"]
 
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 
@@ -31,6 +33,19 @@ def slices(count: int, each: int) -> list[slice]:
     """
     each = max(1, each)
     return [slice(start, min(start + each, count)) for start in range(0, count, each)]
+
+
+def observed_alike(seen: np.ndarray) -> np.ndarray:
+    """Return the number of the set of rows that every column is seen in, (column,), of cells (row, column).
+
+    Examples
+    --------
+    >>> observed_alike(np.array([[True, False, True], [True, True, True]]))
+    array([1, 0, 1])
+    """
+    if seen.all():
+        return np.zeros(seen.shape[1], dtype=np.int64)
+    return np.unique(np.packbits(seen, axis=0), axis=1, return_inverse=True)[1].reshape(-1)
 
 
 def column_blocks(columns: int, rows: int) -> list[slice]:

@@ -1,20 +1,21 @@
 """What the model fails to say of the data: predictions of what was left out, and of what else might have been seen."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
 
-from bayescombat.adjust import MOST_DRAWS_FOR_QUANTILES, Draws, blocks, of_features
+from bayescombat.adjust import MOST_DRAWS_FOR_QUANTILES, blocks, of_features
 from bayescombat.columns import names_index
 from bayescombat.errors import BayesCombatError, check_choice, check_probability
 from bayescombat.fit import Fit
+from bayescombat.fit.drawing import spaced_draws
 from bayescombat.fit.harmonization import draws_of, levels_of
 from bayescombat.fit.layout import stacked
 from bayescombat.pointwise import STATISTICS, log_densities, replicated, statistics
+from bayescombat.progress import bar
+from bayescombat.study import Study
 
 if TYPE_CHECKING:
     from arviz_stats import ELPDData
@@ -163,18 +164,23 @@ def loo(fit: Fit, *, progress_bar: bool = True) -> LeftOut:
             "Expected scans that are independent given their batch, found a fit with subjects, whose scans predict "
             "each other. Use predictive_check."
         )
-    every, draws = _some_draws(fit, MOST_DRAWS_FOR_QUANTILES)
-    nu = _tails(fit, every)
+    parameters = fit.parameters
+    total = parameters.sizes["chain"] * parameters.sizes["draw"]
+    every = spaced_draws(parameters, min(MOST_DRAWS_FOR_QUANTILES, total))
+    draws, nu = draws_of(parameters, layout, None, every, None), _tails(parameters, every)
     levels, y = levels_of(layout, study), study.transformed[:, layout.modelled]
     ess = fit.tree["diagnostics/ess_bulk"].to_dataset()
     fresh = float(np.mean([np.nanmean(values) for values in ess.data_vars.values()]))
     found = np.full((3, *y.shape), np.nan)
-    for block in _shown(blocks(y.shape[1], 4 * len(every) * len(y)), progress_bar, "Left out"):
-        part = np.moveaxis(log_densities(of_features(draws, block), y[:, block], study.x, levels, nu), 0, -1)
-        seen = np.isfinite(y[:, block])
-        figures = left_out(part[seen][:, None], r_eff=min(fresh / len(every), 1.0))
-        for whole, values in zip(found[..., block], figures, strict=True):
-            whole[seen] = values
+    parts = blocks(y.shape[1], 4 * len(every) * len(y))
+    with bar("Left out", len(parts), shown=progress_bar) as advance:
+        for block in parts:
+            part = np.moveaxis(log_densities(of_features(draws, block), y[:, block], study.x, levels, nu), 0, -1)
+            seen = np.isfinite(y[:, block])
+            figures = left_out(part[seen][:, None], r_eff=min(fresh / len(every), 1.0))
+            for whole, values in zip(found[..., block], figures, strict=True):
+                whole[seen] = values
+            advance()
     coords = {
         "obs": np.asarray(study.obs),
         "feature": names_index(layout.features),
@@ -235,25 +241,27 @@ def predictive_check(fit: Fit, n: int = 500, probability: float = 0.9, *, progre
     """
     _check(fit)
     check_probability(probability)
-    total = fit.parameters.sizes["chain"] * fit.parameters.sizes["draw"]
-    if not isinstance(n, Integral) or not 1 <= n <= total:
-        raise BayesCombatError(f"Expected n to be a whole number between 1 and the fit's {total} draws, found {n!r}.")
-    study, layout = fit.study, fit.layout
-    every, draws = _some_draws(fit, int(n))
+    study, layout, parameters = fit.study, fit.layout, fit.parameters
+    every = spaced_draws(parameters, n)
+    draws = draws_of(parameters, layout, None, every, None)
     levels, y = levels_of(layout, study), study.y[:, layout.modelled]
-    nu, count = _tails(fit, every), len(study.batches)
+    nu, count = _tails(parameters, every), len(study.batches)
+    subject_sd = stacked(parameters, "subject_sd")[every] if study.subjects is not None else None
     tails = [(1 - probability) / 2, (1 + probability) / 2]
     observed = statistics(y, study.codes, count)
     lower, upper, p = (np.full(observed.shape, np.nan) for _ in range(3))
-    for block in _shown(blocks(y.shape[1], 8 * len(every) * len(y)), progress_bar, "Replicated"):
-        rng = np.random.default_rng([fit.settings["seed"], block.start])
-        some, seen = of_features(draws, block), np.isfinite(y[:, block])
-        intercepts = _of_subjects(fit, every, block, rng)
-        tables = replicated(some, seen, study.x, levels, rng, intercepts, nu)
-        drawn, mine = statistics(tables, study.codes, count), observed[..., block]
-        lower[..., block], upper[..., block] = np.quantile(drawn, tails, axis=1)
-        share = (drawn > mine[:, None]).mean(axis=1) + (drawn == mine[:, None]).mean(axis=1) / 2
-        p[..., block] = np.where(np.isfinite(mine), share, np.nan)
+    parts = blocks(y.shape[1], 8 * len(every) * len(y))
+    with bar("Replicated", len(parts), shown=progress_bar) as advance:
+        for block in parts:
+            rng = np.random.default_rng([fit.settings["seed"], block.start])
+            some, seen = of_features(draws, block), np.isfinite(y[:, block])
+            intercepts = 0.0 if subject_sd is None else _new_intercepts(study, subject_sd[:, block], rng)
+            tables = replicated(some, seen, study.x, levels, rng, intercepts, nu)
+            drawn, mine = statistics(tables, study.codes, count), observed[..., block]
+            lower[..., block], upper[..., block] = np.quantile(drawn, tails, axis=1)
+            share = (drawn > mine[:, None]).mean(axis=1) + (drawn == mine[:, None]).mean(axis=1) / 2
+            p[..., block] = np.where(np.isfinite(mine), share, np.nan)
+            advance()
     dims, units = ("statistic", "batch", "feature"), {"units": "feature units"}
     coords = {"statistic": list(STATISTICS), "batch": list(study.batches), "feature": names_index(layout.features)}
     data = {"observed": (dims, observed, units), "lower": (dims, lower, units), "upper": (dims, upper, units)}
@@ -273,28 +281,12 @@ def _check(fit: Fit) -> None:
         )
 
 
-def _some_draws(fit: Fit, most: int) -> tuple[np.ndarray, Draws]:
-    """Return the numbers of evenly spaced draws, and these."""
-    total = fit.parameters.sizes["chain"] * fit.parameters.sizes["draw"]
-    every = np.unique(np.linspace(0, total - 1, min(most, total)).round().astype(int))
-    return every, draws_of(fit.parameters, fit.layout, None, every, None)
+def _new_intercepts(study: Study, sd: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return what scans have of subjects that were never seen, one for each that was: (draw, obs, feature)."""
+    assert study.subjects is not None
+    names, member = np.unique(study.subjects.astype(str), return_inverse=True)
+    return np.asarray((sd[:, None] * rng.standard_normal((len(sd), len(names), sd.shape[1])))[:, member])
 
 
-def _of_subjects(fit: Fit, every: np.ndarray, block: slice, rng: np.random.Generator) -> np.ndarray | float:
-    """Return what scans have of subjects that were never seen, one for each of those that were."""
-    if fit.study.subjects is None:
-        return 0.0
-    names, member = np.unique(fit.study.subjects.astype(str), return_inverse=True)
-    sd = stacked(fit.parameters, "subject_sd")[every][:, None, block]
-    return np.asarray((sd * rng.standard_normal((len(every), len(names), sd.shape[-1])))[:, member])
-
-
-def _tails(fit: Fit, every: np.ndarray) -> np.ndarray | None:
-    return stacked(fit.parameters, "nu")[every] if "nu" in fit.parameters else None
-
-
-def _shown(parts: Sequence[slice], progress_bar: bool, text: str) -> Iterable[slice]:
-    """Return blocks of features with a bar over them."""
-    from rich.progress import track
-
-    return track(parts, text, disable=not progress_bar)
+def _tails(parameters: xr.Dataset, every: np.ndarray) -> np.ndarray | None:
+    return stacked(parameters, "nu")[every] if "nu" in parameters else None

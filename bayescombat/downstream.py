@@ -20,6 +20,7 @@ from bayescombat.errors import (
     suggestion,
 )
 from bayescombat.fit import Fit
+from bayescombat.fit.drawing import wanted_features
 from bayescombat.fit.layout import Layout
 from bayescombat.rubin import Answers, Pooled, least_squares, pooled
 from bayescombat.study import Study
@@ -167,10 +168,9 @@ class _Question(NamedTuple):
             )
         if own:
             return cls(formula, own[0], (own[0],))
-        asked = modelled if feature is None else [feature] if isinstance(feature, str) else list(feature)
-        # In the order of the fit, which draws come in; names that it does not know are refused there.
-        unknown = [name for name in asked if name not in modelled]
-        return cls(formula, free[0], (*(name for name in modelled if name in set(asked)), *unknown))
+        # In the order of the fit, which draws come in.
+        wanted = np.array(modelled, dtype=object)[wanted_features(modelled, feature)]
+        return cls(formula, free[0], tuple(wanted))
 
 
 def _covariates(study: Study) -> pd.DataFrame:

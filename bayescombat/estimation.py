@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from bayescombat.additive import Additive
-from bayescombat.columns import warn
+from bayescombat.columns import heard, warn
 from bayescombat.empirical import Compat, Estimates, empirical_bayes, independent_empirical_bayes
 from bayescombat.errors import (
     BatchSizeWarning,
@@ -27,6 +27,7 @@ from bayescombat.errors import (
     listing,
 )
 from bayescombat.factors import Loadings, SharedFactors, shared_factors_of
+from bayescombat.identification import thinly_observed
 from bayescombat.moments import Moments
 from bayescombat.parameters import estimated, identify
 from bayescombat.patterns import Patterns
@@ -126,7 +127,9 @@ def robust_model_of(study: Study, priors: Priors) -> Any:
     """Return the textbook form of the model, with Student's t."""
     from bayescombat.model import build_model
 
-    return build_model(study, priors, likelihood="observations", robust=True)
+    # What it sets aside was told when the moments were made.
+    with heard():
+        return build_model(study, priors, likelihood="observations", robust=True)
 
 
 def model_of(moments: Moments, priors: Priors, sharing: Sharing | CrossedSharing | None, backend: Backend) -> Any:
@@ -314,12 +317,7 @@ def warn_of_little_data(moments: Moments, fit: LeastSquares | None, whole_run: b
 def _warn_of_holes(moments: Moments, labels: np.ndarray, scans: np.ndarray) -> None:
     """Warn of features that are never, or once, observed in a batch of more scans."""
     observed = np.broadcast_to(Additive(moments.positions, moments.n).size, (len(labels), len(moments.features)))
-    features = np.array(moments.features, dtype=object)
-    found = []
-    for count, words in ((0, "never observed"), (1, "observed once")):
-        hit = (observed == count) & (scans[:, None] > count)
-        if hit.any():
-            found.append(f"{words}: {listing(features[hit.any(axis=0)])} in {listing(labels[hit.any(axis=1)])}")
+    found = thinly_observed(observed, scans, moments.features, list(labels))
     if found:
         warn(
             f"Some features are missing in (nearly) a whole batch. {'; '.join(found)}. There the batch's prior stands "

@@ -19,6 +19,7 @@ __all__ = [
     "check_observed",
     "estimable",
     "joined_aside",
+    "thinly_observed",
     "told_apart",
     "warn_of_set_aside",
 ]
@@ -58,6 +59,28 @@ def check_observed(moments: Moments) -> None:
             "Expected observed values in every batch, found none of any feature that can be fitted in "
             f"{listing(np.array(moments.batches)[empty])}. Drop these scans."
         )
+
+
+def thinly_observed(
+    observed: np.ndarray, scans: np.ndarray, features: Sequence[str], labels: Sequence[str]
+) -> list[str]:
+    """Return in words which features are never, or once, observed in a batch of more scans.
+
+    Parameters
+    ----------
+    observed : ndarray of int, (batch, feature)
+        Scans that a feature was observed in.
+    scans : ndarray of int, (batch,)
+        Scans of the batch.
+    features, labels : sequence of str
+        Names of the features and of the batches.
+    """
+    names, batches, found = np.array(features, dtype=object), np.array(labels, dtype=object), []
+    for count, words in ((0, "never observed"), (1, "observed once")):
+        hit = (observed == count) & (scans[:, None] > count)
+        if hit.any():
+            found.append(f"{words}: {listing(names[hit.any(axis=0)])} in {listing(batches[hit.any(axis=1)])}")
+    return found
 
 
 def told_apart(moments: Moments) -> tuple[Moments, Aside]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.special import gammaln
 
-from bayescombat.adjust import Draws, rows_by_level
+from bayescombat.adjust import Draws, of_place, rows_by_level
 
 __all__ = ["STATISTICS", "log_densities", "replicated", "statistics"]
 
@@ -109,8 +109,7 @@ def statistics(values: np.ndarray, codes: np.ndarray, batches: int) -> np.ndarra
 def _expected(draws: Draws, x: np.ndarray, levels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield the rows of every combination of levels, their means (draw, row, feature) and sds (draw, feature)."""
     for place, rows in rows_by_level(levels):
-        at = list(place)
-        gamma, delta = draws.gamma[:, at].sum(axis=1), draws.delta[:, at].prod(axis=1)
+        gamma, delta = of_place(draws, place)
         mean = np.einsum("op,dfp->dof", x[rows] - draws.center, draws.beta, optimize=True)
         mean += (draws.alpha + gamma)[:, None]
         yield rows, mean, draws.sigma * delta

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
+from bayescombat.blocks import observed_alike
+
 __all__ = ["Axes", "PrincipalAxes", "RegressionAxes", "moved", "patterns", "scores_of"]
 
 
@@ -126,6 +128,8 @@ def scores_of(standardised: np.ndarray, axes: Axes) -> np.ndarray:
 
 def patterns(table: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield which features are observed (feature,), and the rows of the table in which just these are."""
-    found, codes = np.unique(~np.isnan(table), axis=0, return_inverse=True)
-    for code, seen in enumerate(found):
-        yield seen, np.flatnonzero(codes == code)
+    seen = ~np.isnan(table)
+    pattern = observed_alike(seen.T)
+    for number in np.unique(pattern):
+        rows = np.flatnonzero(pattern == number)
+        yield seen[rows[0]], rows

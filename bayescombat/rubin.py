@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from bayescombat.blocks import observed_alike
+
 __all__ = ["Answers", "Pooled", "least_squares", "pooled"]
 
 
@@ -106,9 +108,10 @@ def least_squares(x: np.ndarray, y: np.ndarray) -> Answers:
     estimate, variance = np.full(shape, np.nan), np.full(shape, np.nan)
     seen = ~np.isnan(y[0])
     freedom = seen.sum(axis=0) - x.shape[1]
-    patterns, member = np.unique(seen, axis=1, return_inverse=True)
-    for pattern, rows in enumerate(patterns.T):
-        mine = np.flatnonzero(member == pattern)
+    pattern = observed_alike(seen)
+    for number in range(pattern.max() + 1):
+        mine = np.flatnonzero(pattern == number)
+        rows = seen[:, mine[0]]
         if freedom[mine[0]] < 1 or np.linalg.matrix_rank(x[rows]) < x.shape[1]:
             continue
         q, r = np.linalg.qr(x[rows])

@@ -7,6 +7,7 @@ import numpy as np
 
 from bayescombat.diagnose.measuring import Measured
 from bayescombat.errors import listing
+from bayescombat.identification import thinly_observed
 from bayescombat.study import Study
 
 __all__ = [
@@ -212,11 +213,7 @@ def _holes(study: Study, found: Measured) -> list[Finding]:
     words = f"{missing.sum()} of {missing.size} cells are missing ({shown}), most in {labels[worst]!r} "
     words += f"({percent(by_batch[worst])})."
     items = [Finding("missing cells", "information", words, "What is missing must be missing at random.")]
-    thin = []
-    for count, name in ((0, "never observed"), (1, "observed once")):
-        hit = (found.observed == count) & (found.scans[:, None] > count)
-        if hit.any():
-            thin.append(f"{name}: {listing(features[hit.any(axis=0)])} in {_named(labels, hit.any(axis=1))}")
+    thin = thinly_observed(found.observed, found.scans, study.features, labels)
     if thin:
         words = f"{_capital('; '.join(thin))}."
         advice = "There the prior stands in for what was not observed: do not lean on it."

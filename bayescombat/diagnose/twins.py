@@ -8,6 +8,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from bayescombat.blocks import observed_alike
+
 __all__ = ["Twins", "twin_features"]
 
 # Scans within this of each other in every feature, in standard deviations, are the same but for rounding.
@@ -96,8 +98,7 @@ def twin_features(y: np.ndarray) -> np.ndarray:
     unit = centred / np.where(told, size, 1.0)
     along = np.abs(np.random.default_rng(0).standard_normal(scans) @ unit)
     # Rounding of sums must not part features that miss the same cells.
-    holes = np.unique(np.packbits(seen, axis=0), axis=1, return_inverse=True)[1].ravel()
-    order = np.lexsort((along, holes))
+    order = np.lexsort((along, observed_alike(seen)))
     order = order[told[order]]
     pairs = []
     # Features that are the same are neighbours, or have neighbours in between that are the same.

@@ -166,15 +166,11 @@ def _check_fit(fit: Fit, study: Study, refit: Refit, draws: int | None) -> None:
             f"Expected a fit of this study, found one to {fit.layout.reference or 'the pooled average'!r} for a study "
             f"whose reference is {study.reference or 'the pooled average'!r}. Fit the study, or give the fit's."
         )
-    if draws is not None and (fit.method != "nuts" or refit == "eb") and not _uncertain(fit):
+    if draws is not None and (fit.method != "nuts" or refit == "eb") and not fit.settings.get("uncertainty"):
         raise BayesCombatError(
             "Expected fits with draws, found estimates of empirical Bayes. Leave draws out, or fit by NUTS, or by "
             "method='eb' with uncertainty=True."
         )
-
-
-def _uncertain(fit: Fit) -> bool:
-    return bool(json.loads(fit.tree.attrs["settings"]).get("uncertainty"))
 
 
 def _words(source: Fit | Harmonizer, refit: Refit) -> str:
@@ -194,8 +190,7 @@ def _words(source: Fit | Harmonizer, refit: Refit) -> str:
 
 def _refitted(fit: Fit, train: Study, refit: Refit, seed: int) -> Fit:
     """Return the fit that other scans give."""
-    attrs = dict(fit.tree.attrs)
-    settings = json.loads(attrs["settings"])
+    attrs, settings = dict(fit.tree.attrs), fit.settings
     shared = shared_factors_in(attrs) if fit.method == "nuts" else settings["shared_factors"]
     if fit.method == "nuts" and refit == "eb":
         chosen = {"shrinkage": "parametric", "mean_only": False, "compat": None, "shared_factors": shared}

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from bayescombat.blocks import observed_alike
+
 __all__ = [
     "by_pattern",
     "centred",
@@ -49,9 +51,7 @@ def by_pattern(values: np.ndarray, function: Callable[[np.ndarray, np.ndarray], 
 def patterns(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the positions of scans and of features that were observed in just these, for every set of some scans."""
     seen = ~np.isnan(values)
-    pattern = np.zeros(values.shape[1], dtype=np.int64)
-    if not seen.all():
-        pattern = np.unique(np.packbits(seen, axis=0), axis=1, return_inverse=True)[1].reshape(-1)
+    pattern = observed_alike(seen)
     for number in range(pattern.max() + 1):
         columns = np.flatnonzero(pattern == number)
         rows = np.flatnonzero(seen[:, columns[0]])

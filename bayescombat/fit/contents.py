@@ -254,8 +254,7 @@ class Contents:
         """
         moments = None
         if self.method == "eb" and "moments" in self.tree:
-            adopted = json.loads(self.tree.attrs.get("adopted", "[]"))
-            moments = fitted_moments(self.moments, self.layout, adopted)
+            moments = fitted_moments(self.moments, self.layout, self._adopted)
         shown = places(self.layout, name, at, self.tree)
         return effect_dataset(self.parameters, self.layout, moments, name, shown, probability, against)
 

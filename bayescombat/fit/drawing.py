@@ -1,8 +1,9 @@
 """Plausible harmonized tables, one for each draw of the parameters."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
+from numbers import Integral
 
 import numpy as np
 import xarray as xr
@@ -10,7 +11,7 @@ import xarray as xr
 from bayescombat.adjust import adjusted_draws, of_features
 from bayescombat.blocks import slices
 from bayescombat.columns import names_index
-from bayescombat.errors import BayesCombatError
+from bayescombat.errors import BayesCombatError, DataError, listing, suggestion
 from bayescombat.fit.given import UNCERTAINTY, given_of
 from bayescombat.fit.harmonization import coords_of, draws_of, joint_of, levels_of, repeats_of, warn_of_unread
 from bayescombat.fit.joining import Joining
@@ -20,7 +21,7 @@ from bayescombat.moments import Moments
 from bayescombat.study import Study
 from bayescombat.uncertainty import FEW_FEATURES, MOST_DRAWS, conditional_draws
 
-__all__ = ["harmonized_draws", "in_blocks"]
+__all__ = ["harmonized_draws", "in_blocks", "spaced_draws", "wanted_features"]
 
 # Numbers in one block: 256 MiB of float64.
 BLOCK = 2**25
@@ -35,6 +36,38 @@ def harmonized_draws(parts: Iterator[xr.DataArray], study: Study, modelled: np.n
         values[:, :, some], place = part.values, place + len(some)
     coords = coords_of(study, modelled) | {"draw": first["draw"].values}
     return xr.DataArray(values, coords, first.dims, first.name, first.attrs)
+
+
+def spaced_draws(parameters: xr.Dataset, n: int) -> np.ndarray:
+    """Return the numbers of n draws that are evenly spaced over the chains, (draw,).
+
+    Raises
+    ------
+    BayesCombatError
+        If there are not so many; of estimates there are `MOST_DRAWS`.
+    """
+    total = parameters.sizes["chain"] * parameters.sizes["draw"] if "draw" in parameters.dims else MOST_DRAWS
+    if not isinstance(n, Integral) or not 1 <= n <= total:
+        raise BayesCombatError(f"Expected n between 1 and the fit's {total} draws, found {n!r}.")
+    return np.linspace(0, total - 1, int(n)).round().astype(int)
+
+
+def wanted_features(modelled: Sequence[str], features: str | Iterable[str] | None) -> np.ndarray:
+    """Return which of the modelled features are asked for, (feature,); all by default.
+
+    Raises
+    ------
+    DataError
+        If one was not modelled, or none is asked for.
+    """
+    asked = modelled if features is None else [features] if isinstance(features, str) else list(features)
+    unknown = [name for name in asked if name not in set(modelled)]
+    if unknown or not len(asked):
+        raise DataError(
+            f"Expected features that were modelled, found {listing(unknown) or 'none'}."
+            f"{suggestion(unknown[0], modelled) if unknown else ''} Name some of {listing(modelled)}."
+        )
+    return np.isin(np.array(modelled, dtype=object), asked)
 
 
 def in_blocks(
@@ -55,11 +88,7 @@ def in_blocks(
     there is one block. `wanted` says which of the modelled features are given; by default all. The other parameters
     are those of `harmonized_dataset`.
     """
-    sampled = "draw" in parameters.dims
-    total = parameters.sizes["chain"] * parameters.sizes["draw"] if sampled else MOST_DRAWS
-    if not 1 <= n <= total:
-        raise BayesCombatError(f"Expected n between 1 and the fit's {total} draws, found {n!r}.")
-    every = np.linspace(0, total - 1, n).round().astype(int)
+    sampled, every = "draw" in parameters.dims, spaced_draws(parameters, n)
     levels, rng = levels_of(layout, study), np.random.default_rng(seed) if impute else None
     draws = draws_of(parameters, layout, target, every if sampled else slice(None), joining)
     y = np.ascontiguousarray(study.transformed[:, layout.modelled])

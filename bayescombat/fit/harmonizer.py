@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from bayescombat.errors import BayesCombatError, DataError, check_choice, listing, suggestion
+from bayescombat.errors import BayesCombatError, DataError, check_choice
 from bayescombat.fit.chunked import check_in_chunks, harmonized_chunks
 from bayescombat.fit.contents import Contents
-from bayescombat.fit.drawing import harmonized_draws, in_blocks
+from bayescombat.fit.drawing import harmonized_draws, in_blocks, wanted_features
 from bayescombat.fit.extension import Extension
 from bayescombat.fit.given import check_known
 from bayescombat.fit.harmonization import Target, harmonized_dataset, target_cell
@@ -204,15 +204,7 @@ class Harmonizer(Contents):
         >>> [part.shape for part in fit.draws_in_blocks(50)]
         [(50, 35, 3)]
         """
-        modelled = self.layout.features
-        asked = modelled if features is None else [features] if isinstance(features, str) else list(features)
-        unknown = [name for name in asked if name not in set(modelled)]
-        if unknown or not len(asked):
-            raise DataError(
-                f"Expected features that were modelled, found {listing(unknown) or 'none'}."
-                f"{suggestion(unknown[0], modelled) if unknown else ''} Name some of {listing(modelled)}."
-            )
-        wanted = np.isin(modelled, asked)
+        wanted = wanted_features(self.layout.features, features)
         return self._drawn(n, self.study, None, False, "error", wanted)
 
     def _drawn(
