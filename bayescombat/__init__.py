@@ -14,6 +14,7 @@ from bayescombat.fit import Fit, fit, fit_blocks, load
 from bayescombat.moments import Moments, merge
 from bayescombat.parameters import identify
 from bayescombat.priors import Priors
+from bayescombat.sensitivity import prior_sensitivity
 from bayescombat.storage import write_zarr
 from bayescombat.study import ChunkedStudy, Study
 
@@ -42,6 +43,7 @@ __all__ = [
     "merge",
     "pool",
     "predictive_check",
+    "prior_sensitivity",
     "write_zarr",
     *_errors,
 ]

@@ -1,10 +1,16 @@
 """The priors of the hierarchical model, on its standardised scale."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 from bayescombat.errors import BayesCombatError
 
 __all__ = ["Priors"]
+
+# Spreads of log scales where there are to be none, and how firmly they are held: the data of no table move them.
+STILL = 1e-5
+FIRMLY = 1e-3
+NARROW = 1e-2
 
 
 @dataclass(frozen=True)
@@ -93,3 +99,21 @@ class Priors:
             value = getattr(self, field.name)
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
                 raise BayesCombatError(f"Expected Priors.{field.name} to be a positive finite number, found {value!r}.")
+
+    def mean_only(self) -> Self:
+        """Return these priors with all batches of one scale: delta is one to within a ten-thousandth.
+
+        Returns
+        -------
+        Priors
+            All that is said of ``log_delta`` is replaced.
+
+        Examples
+        --------
+        >>> import bayescombat as bc
+        >>> bc.Priors(gamma_sd_median=1.0).mean_only().gamma_sd_median
+        1.0
+        """
+        medians = {"mean": STILL, "sd": STILL, "sd_spread": NARROW}
+        held = {f"log_delta_{name}_median": median for name, median in medians.items()}
+        return replace(self, **held, **{f"log_delta_{name}_log_sd": FIRMLY for name in medians})

@@ -483,7 +483,7 @@ def test_unknown_methods_are_refused(study: bc.Study, method: Any) -> None:
         bc.fit(study, method=method)
 
 
-@pytest.mark.parametrize("option", [{"shrinkage": "none"}, {"mean_only": True}, {"compat": "sva"}])
+@pytest.mark.parametrize("option", [{"shrinkage": "none"}, {"compat": "sva"}])
 def test_arguments_of_empirical_bayes_are_refused_with_nuts(study: bc.Study, option: dict[str, Any]) -> None:
     with pytest.raises(BayesCombatError, match="belong to method='eb'"):
         bc.fit(study, **option)

@@ -88,7 +88,8 @@ def fit(
         For empirical Bayes: normal and inverse-gamma priors; the empirical distribution of the other features; or
         no shrinkage.
     mean_only : bool
-        For empirical Bayes: adjust the location alone.
+        Adjust the location alone. By NUTS the batches' scales are held at one by their priors, to within a
+        ten-thousandth (`Priors.mean_only`).
     compat : {"sva", "longcombat"}, optional
         For empirical Bayes: reproduce the R package sva, or with subjects longCombat, to the digit. The default differs
         from sva where that is known to be wrong: the fixed point is iterated until it stands still; mean-only shrinks
@@ -226,7 +227,7 @@ def fit(
     settings = Settings(draws, tune, chains, cores, seed, target_accept, progress_bar, backend)
     if isinstance(data, ChunkedStudy):
         settings = replace(settings, progress_bar=True)
-    _check_method(method, priors, settings, (shrinkage, mean_only, compat), uncertainty)
+    _check_method(method, priors, settings, (shrinkage, compat), uncertainty)
     if shared_factors is None and (method == "eb" or factors != 0):
         shared_factors = 0
     if shared_factors != 0 and factors != 0:
@@ -256,9 +257,8 @@ def fit(
     )
     if method == "nuts":
         rows = data if robust and isinstance(data, Study) else None
-        estimator = partial(
-            by_nuts, priors=priors or Priors(), settings=settings, shared_factors=shared_factors, robust=rows
-        )
+        priors = (priors or Priors()).mean_only() if mean_only else priors or Priors()
+        estimator = partial(by_nuts, priors=priors, settings=settings, shared_factors=shared_factors, robust=rows)
     return Fit(fitted_tree(moments, estimator, asked, data if isinstance(data, Study) else None))
 
 
@@ -322,7 +322,7 @@ def _check_robust(data: object, method: str, shared_factors: SharedFactors | Non
 
 
 def _check_method(
-    method: str, priors: Priors | None, settings: Settings, eb: tuple[str, bool, str | None], uncertainty: bool
+    method: str, priors: Priors | None, settings: Settings, eb: tuple[str, str | None], uncertainty: bool
 ) -> None:
     check_choice("method", method, get_args(Method))
     if uncertainty:
@@ -332,9 +332,9 @@ def _check_method(
                 "Expected uncertainty=True with method='eb' alone, found it with method='nuts', which always says how "
                 "sure it is. Leave it out."
             )
-    if method == "nuts" and eb != ("parametric", False, None):
+    if method == "nuts" and eb != ("parametric", None):
         raise BayesCombatError(
-            "Expected only arguments of method='nuts', found shrinkage, mean_only or compat, which belong to "
+            "Expected only arguments of method='nuts', found shrinkage or compat, which belong to "
             "method='eb'. Leave them out or choose that method."
         )
     if method == "eb" and (priors is not None or settings != Settings()):
