@@ -1,6 +1,7 @@
 """What harmonized data say of a question, with what is unsure of the harmonization."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import Parameter, signature
 from typing import Any, NamedTuple, Self
 
 import formulaic
@@ -229,7 +230,7 @@ def _by_model(question: _Question, table: pd.DataFrame, model: Model) -> Answeri
         features = []
         for values in np.moveaxis(part.values, -1, 0):
             tables = (table.assign(**{question.name: one}) for one in values)
-            features.append([_fitted(model(question.formula, one).fit(disp=0)) for one in tables])
+            features.append([_fitted(model(question.formula, one)) for one in tables])
         stopped = [not one.converged for draws in features for one in draws]
         if any(stopped):
             warn(
@@ -260,7 +261,11 @@ class _Fitted(NamedTuple):
     converged: bool
 
 
-def _fitted(result: Any) -> _Fitted:
+def _fitted(model: Any) -> _Fitted:
+    known = signature(model.fit).parameters
+    # Models that are fitted in steps print so, unless told not to; some, such as robust ones, cannot be told.
+    told = "disp" in known or any(one.kind is Parameter.VAR_KEYWORD for one in known.values())
+    result = model.fit(**{"disp": 0} if told else {})
     freedom = float(result.df_resid) if getattr(result, "use_t", False) else np.inf
     said: Mapping[str, Any] = getattr(result, "mle_retvals", None) or {}
     converged = said.get("converged", getattr(result, "converged", True))

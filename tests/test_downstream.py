@@ -149,6 +149,23 @@ def test_subjects_may_have_intercepts(fit: bc.Fit, table: pd.DataFrame) -> None:
     assert list(found["term"].values) == ["Intercept", "age", "person Var"]
 
 
+def by_person(formula: str, data: pd.DataFrame) -> Any:
+    """Return a model whose scans of a person hang together."""
+    return smf.gee(formula, "person", data)
+
+
+@pytest.mark.parametrize("model", [smf.rlm, by_person])
+def test_models_that_cannot_be_told_to_be_quiet_are_fitted(fit: bc.Fit, table: pd.DataFrame, model: Any) -> None:
+    table = table.assign(person=np.arange(len(table)) // 2)
+    name = fit.layout.features[0]
+    found = bc.pool(fit, "value ~ age", table, feature=name, model=model, n=2)
+    each = [
+        model("value ~ age", table.assign(value=values)).fit().params
+        for values in fit.draws(2).sel(feature=name).values
+    ]
+    np.testing.assert_allclose(found["estimate"].values[0], np.mean(each, axis=0), rtol=1e-10)
+
+
 @pytest.mark.filterwarnings("ignore::statsmodels.tools.sm_exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore::statsmodels.tools.sm_exceptions.PerfectSeparationWarning")
 @pytest.mark.filterwarnings("ignore:overflow")

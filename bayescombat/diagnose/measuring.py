@@ -79,12 +79,12 @@ def measured(study: Study) -> Measured:
     centred = np.full((len(y), int(estimable.sum())), np.nan)
     score = centred
     if kept is not None:
-        score, centred = _scores(_of_features(rows, estimable), kept)
+        score, centred = _scores(rows.select(estimable), kept)
     skewness = Skewness.of(centred)
     strong = np.zeros(len(estimable), dtype=bool)
     strong[estimable] = skewness.strong
     observed = np.broadcast_to(additive.indicator.T @ moments.n, (len(additive.size), y.shape[1]))
-    nothing = _of_features(study, np.zeros(len(estimable), dtype=bool))
+    nothing = study.select(slice(0))
     return Measured(
         moments=moments,
         refusal=refusal,
@@ -120,11 +120,6 @@ def _batches_alone(study: Study) -> Study:
     return replace(study, x=np.empty((len(study.x), 0)), spec=spec, reference=None, subjects=None)
 
 
-def _of_features(study: Study, keep: np.ndarray) -> Study:
-    names = tuple(name for name, kept in zip(study.features, keep, strict=True) if kept)
-    return replace(study, y=study.y[:, keep], spec=replace(study.spec, features=names))
-
-
 def _scores(study: Study, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
     """Return robust scores of a study's features (obs, feature), from medians and as residuals are."""
     residual = residuals_of(study.transformed, study.x, study.codes, least_squares(moments))
@@ -138,7 +133,7 @@ def _less_skewed(study: Study, strong: np.ndarray, values: Sequence[float]) -> n
         positive = (np.isnan(study.y) | (study.y > 0)).all(axis=0)
         values, strong = np.asarray(values)[positive[strong]], strong & positive
     if strong.any():
-        other = _of_features(study, strong)
+        other = study.select(strong)
         other = replace(other, spec=replace(other.spec, transform="log" if study.spec.transform is None else None))
         skewness = Skewness.of(_scores(other, Moments.from_study(other))[1])
         found[strong] = np.abs(np.nan_to_num(skewness.value, nan=1.0)) < np.abs(values)

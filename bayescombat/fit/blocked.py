@@ -213,8 +213,7 @@ def _some(study: Study | ChunkedStudy, features: slice) -> Study:
     if isinstance(study, ChunkedStudy):
         values = np.asarray(study.y[:, features], dtype=float)
         return study_of_chunk(values, study.rows, study.features[features])
-    y = np.ascontiguousarray(study.y[:, features])
-    return replace(study, y=y, spec=replace(study.spec, features=study.features[features]))
+    return study.select(features)
 
 
 def _labels(features: Sequence[str], kept: np.ndarray) -> dict[str, xr.Dataset]:

@@ -336,6 +336,11 @@ class Study:
         check_conformity(self.spec, design)
         return replace(self, spec=design)
 
+    def select(self, which: np.ndarray | slice) -> Self:
+        """Return the study of some features: a slice over them, or where a mask (feature,) is true."""
+        names = tuple(np.array(self.features, dtype=object)[which])
+        return replace(self, y=np.ascontiguousarray(self.y[:, which]), spec=replace(self.spec, features=names))
+
     def __repr__(self) -> str:
         """Say how many scans, features and batches there are, and which covariates."""
         return summary(self.y, self.codes, self.batches, self.spec, self.reference, self.subjects)
