@@ -160,13 +160,14 @@ def _aside(study: Study, found: Measured) -> list[Finding]:
                 "constant in a batch",
                 "look",
                 words,
-                "They are not harmonized in any batch: leave the batch or the feature out, or harmonize the others.",
+                "They are returned as they came, in all batches. To harmonize them, leave that batch out.",
             )
         )
     for reason, names in found.aside.items():
         if not reason.startswith("constant"):
             words = f"{counted(len(names), 'feature')} that a fit sets aside, {reason}: {listing(names)}."
-            items.append(Finding("set aside", "look", words, "They are returned as they came; see why."))
+            advice = "They are returned as they came. More scans that observe them, or fewer covariates, may help."
+            items.append(Finding("set aside", "look", words, advice))
     return items
 
 
