@@ -25,7 +25,7 @@ class Settings:
     """How to sample: sizes, seed, the acceptance that the step size is tuned to, and what compiles the density."""
 
     draws: int | None = None
-    tune: int = 1000
+    tune: int = 500
     chains: int = 4
     cores: int | None = None
     seed: int | None = None

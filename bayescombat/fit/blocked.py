@@ -49,7 +49,7 @@ def fit_blocks(
     *,
     priors: Priors | None = None,
     draws: int = 1000,
-    tune: int = 1000,
+    tune: int = 500,
     chains: int = 4,
     cores: int | None = None,
     seed: int | None = None,

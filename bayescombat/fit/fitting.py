@@ -31,7 +31,7 @@ def fit(
     *,
     priors: Priors | None = None,
     draws: int | None = None,
-    tune: int = 1000,
+    tune: int = 500,
     chains: int = 4,
     cores: int | None = None,
     seed: int | None = None,
