@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from bayescombat import datasets
+from bayescombat import datasets, plots
 from bayescombat.criticism import LeftOut, loo, predictive_check
 from bayescombat.design import DesignSpec
 from bayescombat.diagnose import Diagnosis, diagnose
@@ -40,6 +40,7 @@ __all__ = [
     "load",
     "loo",
     "merge",
+    "plots",
     "pool",
     "predictive_check",
     "write_zarr",
