@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["evaluation"]
 
 TITLES = {
-    "removal": "Removal: bars are chance",
-    "preservation": "Preservation: bars are raw values within batches",
+    "removal": "Removal: bars, chance",
+    "preservation": "Preservation: bars, within batches",
 }
 
 

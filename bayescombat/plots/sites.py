@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bayescombat.fit import Fit
-from bayescombat.plots.canvas import COLOURS, INK, PALE, RAW, alike, bare, height_of_rows, new_picture, rows_of_batches
+from bayescombat.plots.canvas import COLOURS, INK, RAW, alike, bare, height_of_rows, new_picture, rows_of_batches
 from bayescombat.plots.values import Values, values_of
 from bayescombat.study import Study
 
@@ -121,7 +121,7 @@ def _scans(
     if bounds is not None:
         lower, upper = bounds
         axes.hlines(place, lower[order], upper[order], color=color, linewidth=np.clip(each / 2, 0.4, 1.4), alpha=0.4)
-    axes.scatter(values[order], place, s=float(np.clip(1.5 * each, 2.0, 4.5)) ** 2, color=color, linewidths=0, zorder=3)
+    axes.scatter(values[order], place, s=float(np.clip(1.5 * each, 2.4, 4.5)) ** 2, color=color, linewidths=0, zorder=3)
     axes.vlines(values.mean(), row - 0.44, row + 0.44, color=INK, linewidth=1.6, zorder=4)
 
 
@@ -191,10 +191,10 @@ def harmonized(fit: Fit, feature: str | None = None, *, data: pd.DataFrame | Stu
     others = ~np.isin(values.codes, coloured)
     if others.any():
         count = len(np.unique(values.codes[others]))
-        _against(axes, values, others, RAW, f"{count} others ({others.sum()})")
+        _against(axes, values, others, RAW, 0.5, f"{count} others ({others.sum()})")
     for color, code in zip(COLOURS, coloured, strict=False):
         own = values.codes == code
-        _against(axes, values, own, color, f"{values.batches[code]} ({own.sum()})")
+        _against(axes, values, own, color, 0.9, f"{values.batches[code]} ({own.sum()})")
     axes.axline((values.average, values.average), slope=1, color=INK, linewidth=0.8, linestyle=(0, (5, 4)), zorder=4)
     axes.set_xlabel(f"{values.feature} as measured (feature units)", fontsize="small")
     axes.set_ylabel(f"{values.feature} harmonized (feature units)", fontsize="small")
@@ -219,9 +219,10 @@ def _most_moved(values: Values) -> np.ndarray:
     return np.sort(codes[np.argsort(moved)[-MOST_COLOURED:]])
 
 
-def _against(axes: "Axes", values: Values, own: np.ndarray, color: str, label: str) -> None:
+def _against(axes: "Axes", values: Values, own: np.ndarray, color: str, opacity: float, label: str) -> None:
     """Draw some scans, harmonized against raw."""
-    x, dim = values.raw[own], color == RAW
-    if values.lower is not None and values.upper is not None:
-        axes.vlines(x, values.lower[own], values.upper[own], color=PALE if dim else color, linewidth=0.8, alpha=0.4)
-    axes.scatter(x, values.after[own], s=9, color=color, linewidths=0, alpha=0.5 if dim else 0.9, label=label, zorder=3)
+    if (bounds := _bounds(values, own)) is not None:
+        axes.vlines(values.raw[own], *bounds, color=color, linewidth=0.8, alpha=opacity / 2.5)
+    axes.scatter(
+        values.raw[own], values.after[own], s=9, color=color, linewidths=0, alpha=opacity, label=label, zorder=3
+    )
