@@ -94,14 +94,17 @@ def rows_of_batches(panels: Sequence["Axes"], labels: Sequence[str]) -> None:
 
 
 def shortened(label: str) -> str:
-    """Return a label that fits beside a row.
+    """Return a label that fits beside a row, with its beginning and its end.
 
     Examples
     --------
-    >>> shortened("ABIDE II / Katholieke Universiteit Leuven"), shortened("NYU")
-    ('ABIDE II / Katholieke Unive…', 'NYU')
+    >>> shortened("ABIDE II / Katholieke Universiteit Leuven (29)"), shortened("NYU (175)")
+    ('ABIDE II / Kat…t Leuven (29)', 'NYU (175)')
     """
-    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
+    if len(label) <= LONGEST_LABEL:
+        return label
+    head = LONGEST_LABEL // 2
+    return f"{label[:head]}…{label[head + 1 - LONGEST_LABEL :]}"
 
 
 def alike(numbers: Sequence[float]) -> list[str]:

@@ -43,7 +43,8 @@ def effects(fits: Fit | Mapping[str, Fit], *, probability: float = 0.9) -> "Pict
     Parameters
     ----------
     fits : Fit, or mapping of names to fits
-        Several, of one study, stand side by side. With several batch variables a row is a level of one of them.
+        Several, of one study, stand side by side. With several batch variables a row is a level of one of them, and
+        each variable has its own order.
     probability : float
         Of the central interval of draws. Estimates by empirical Bayes have none.
 
@@ -74,8 +75,8 @@ def effects(fits: Fit | Mapping[str, Fit], *, probability: float = 0.9) -> "Pict
     check_probability(probability)
     found = [batch_effects(fit.parameters) for fit in named.values()]
     centre = [{key: _middle(values) for key, values in one.items()} for one in found]
-    order = np.argsort(-centre[0]["shift"], kind="stable")
     first = next(iter(named.values()))
+    order = np.lexsort((-centre[0]["shift"], first.layout.levels.owner))
     picture = new_picture(9, height_of_rows(len(order), total=4, most=0.45) + 0.9)
     panels = picture.subplots(1, len(PANELS), sharey=True, width_ratios=(1.2, 1, 1))
     rows_of_batches(panels, [scans_of(first)[batch] for batch in order])
