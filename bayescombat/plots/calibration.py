@@ -134,7 +134,7 @@ def _differences(axes: "Axes", values: np.ndarray, points: np.ndarray, lower: np
     reached[:, [0, -1]] = 0, 1
     outside = ((reached < lower) | (reached > upper)).any(axis=1)
     bare(axes)
-    axes.fill_between(points, lower - points, upper - points, step="post", color=RAW, alpha=0.2, linewidth=0)
+    axes.fill_between(points, lower - points, upper - points, color=RAW, alpha=0.2, linewidth=0)
     axes.axhline(0, color=RAW, linewidth=0.6)
     width = 1.2 if len(reached) < 4 else 0.6
     for part, color in ((reached[~outside], COLOURS[0]), (reached[outside], COLOURS[1])):
