@@ -1,6 +1,7 @@
 """Pictures show the numbers that fits, evaluations and simulations hold, and leave everything as it was."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -444,6 +445,18 @@ def test_ticks_are_the_fitted_batches(distribution: list[Axes], nuts_fit: bc.Fit
     over = ("chain", "draw", "feature")
     np.testing.assert_allclose(segments(shift)[0][:, 0, 0], away.mean(over))
     np.testing.assert_allclose(segments(scale)[0][:, 0, 0], np.exp(log.mean(over)))
+
+
+def test_scales_that_are_held_have_no_panels(tiny_study: bc.Study) -> None:
+    held = {f"log_delta_{name}_median": 1e-5 for name in ("mean", "sd", "sd_spread")}
+    priors = bc.Priors(**held, **{name.replace("median", "log_sd"): 1e-3 for name in held})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bc.BayesCombatWarning)
+        fit = bc.fit(tiny_study, priors=priors, chains=2, tune=100, draws=100, seed=3, progress_bar=False)
+    picture = bc.plots.site_distribution(fit)
+    assert [len(picture.axes), picture.axes[0].get_title(loc="left")] == [4, "Shifts"]
+    low, high = bc.plots.effects(fit).axes[2].get_xlim()
+    assert low <= 0.95 and high >= 1.05
 
 
 def test_empirical_bayes_knows_no_distribution_of_batches(eb_fit: bc.Fit) -> None:

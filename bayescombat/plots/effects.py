@@ -34,6 +34,9 @@ PANELS = {
     "scale": ("mean scale (ratio)", 1.0),
 }
 
+# What every panel shows about it, so that rounding is not seen as an effect.
+LEAST = 0.05
+
 
 def effects(fits: Fit | Mapping[str, Fit], *, probability: float = 0.9) -> "Picture":
     """Draw the shifts and scales of all batches, averaged over the features, as a forest.
@@ -88,6 +91,8 @@ def effects(fits: Fit | Mapping[str, Fit], *, probability: float = 0.9) -> "Pict
             where, bounds = np.arange(len(order)) + places[k], _bounds(found[k][key].isel(batch=order), probability)
             style = COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
             handles.append(estimates(panel, centre[k][key][order], bounds, where, *style, name))
+        low, high = panel.get_xlim()
+        panel.set_xlim(min(low, nothing - LEAST), max(high, nothing + LEAST))
         panel.locator_params(axis="x", nbins=5)
         panel.set_xlabel(label, fontsize="small")
     if len(named) > 1:

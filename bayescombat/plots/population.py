@@ -34,6 +34,8 @@ SCALARS = {
 }
 NEW_BATCH = "a batch never seen"
 PRIOR_DRAWS, PLACES, BINS = 100_000, 200, 60
+# A log scale below which all batches are of one scale, since priors hold them there.
+HELD = 1e-3
 # Of the draws that a panel shows.
 SHOWN_OF_POSTERIOR, SHOWN_OF_PRIOR = 0.99, 0.8
 
@@ -72,7 +74,8 @@ def site_distribution(fit: Fit, *, batch_variable: str | None = None) -> "Pictur
     Returns
     -------
     matplotlib.figure.Figure
-        With panels of prior and posterior, and a ``description`` in words, which says where a typical batch is.
+        With panels of prior and posterior, and a ``description`` in words, which says where a typical batch is. Scales
+        that the priors hold at one have no panels.
 
     Raises
     ------
@@ -96,15 +99,17 @@ def site_distribution(fit: Fit, *, batch_variable: str | None = None) -> "Pictur
     variable = _variable(fit, batch_variable)
     k = fit.extensible.fitted.active.index(variable)
     priors = Priors(**json.loads(fit.tree.attrs["priors"]))
-    picture = new_picture(10, 4.9)
-    panels = picture.subplots(2, 4, width_ratios=(1, 1, 1, 1.4))
-    for panel, (name, (field, logarithm, label)) in zip(panels[:, :3].ravel(), SCALARS.items(), strict=True):
+    shift, log_scale = _new_batch(fit, variable, k, priors)
+    titles = ["Shifts", "Scales"] if np.abs(log_scale.posterior).max() > HELD else ["Shifts"]
+    picture = new_picture(10, 2.2 * len(titles) + 0.5)
+    panels = picture.subplots(len(titles), 4, width_ratios=(1, 1, 1, 1.4), squeeze=False)
+    for panel, (name, (field, logarithm, label)) in zip(panels[:, :3].ravel(), SCALARS.items(), strict=False):
         drawn = stacked(fit.parameters, name)[:, k]
         _scalar(panel, np.exp(drawn) if logarithm else drawn, _prior(priors, field), label)
-    shift, log_scale = _new_batch(fit, variable, k, priors)
     handles = _drawn(panels[0, 3], shift, "shift of a new batch in a feature,\nrelative to a typical one (σ)")
-    _drawn(panels[1, 3], log_scale, "scale of a new batch in a feature,\nrelative to a typical one", of_ratios=True)
-    for panel, title in zip(panels[:, 0], ("Shifts", "Scales"), strict=True):
+    if len(titles) > 1:
+        _drawn(panels[1, 3], log_scale, "scale of a new batch in a feature,\nrelative to a typical one", of_ratios=True)
+    for panel, title in zip(panels[:, 0], titles, strict=True):
         panel.set_title(title, loc="left", fontsize="medium", color=INK)
     legend_above(picture, handles)
     picture.description = _told(fit, variable, k, shift, log_scale)
