@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from bayescombat import datasets
+from bayescombat import datasets, plots
 from bayescombat.criticism import LeftOut, loo, predictive_check
 from bayescombat.design import DesignSpec
 from bayescombat.diagnose import Diagnosis, diagnose
@@ -41,6 +41,7 @@ __all__ = [
     "load",
     "loo",
     "merge",
+    "plots",
     "pool",
     "predictive_check",
     "prior_sensitivity",

@@ -15,11 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -31,8 +26,7 @@ FEATURES = r"_thickness$"
 SMALL_SITE, SMALL_SIZE = "ds003653", 5
 CHILDREN = "ds003416"
 SEED = 1
-# Okabe and Ito's palette, which colour-blind readers can tell apart.
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#5A5A5A"
+VERMILION = "#D55E00"
 
 
 def main() -> None:
@@ -162,7 +156,7 @@ def write_results(fit: bc.Fit, study: bc.Study, table: pd.DataFrame, shown: str,
     with replacing(folder / "harmonized.csv") as path:
         harmonized_table(fit.harmonized, table).to_csv(path)
     with replacing(folder / "sites.png") as path:
-        draw_sites(fit, study, shown, path)
+        draw_sites(fit, shown, path)
     if to_docs:
         (ROOT / "docs").mkdir(exist_ok=True)
         with replacing(ROOT / "docs" / "sites.png") as path:
@@ -187,76 +181,24 @@ def harmonized_table(harmonized: xr.Dataset, table: pd.DataFrame) -> pd.DataFram
     return pd.concat([table.assign(**mean), sd], axis=1)
 
 
-def draw_sites(fit: bc.Fit, study: bc.Study, feature: str, path: Path) -> None:
-    """Draw every scan of one feature before and after, at the average covariates."""
-    harmonized = fit.harmonized.sel(feature=feature)
-    parameters = fit.parameters.sel(feature=feature).mean(("chain", "draw"))
-    effects = (study.x - study.x.mean(axis=0)) @ parameters["beta"].values
-    raw = study.y[:, study.features.index(feature)] - effects
-    after, lower, upper = (harmonized[name].values - effects for name in ("mean", "lower", "upper"))
-
-    plt.rcParams.update({"font.size": 10, "font.family": "DejaVu Sans", "axes.titlesize": 11})
-    figure, panels = plt.subplots(1, 2, figsize=(12, 5.2), sharey=True, layout="constrained")
-    average = float(parameters["alpha"])
-    draw_panel(panels[0], study, raw, None, average)
-    draw_panel(panels[1], study, after, (lower, upper), average)
-    panels[0].set_title("Before harmonization: every scan", loc="left", color=GREY)
-    panels[1].set_title("After: posterior mean and 90 % interval of every scan", loc="left", color=GREY)
-    label_widths(panels[1], study, (upper - lower) / 2, lower)
-    panels[0].set_ylabel("thickness at the average age and sex (mm)")
-    figure.suptitle(
+def draw_sites(fit: bc.Fit, feature: str, path: Path) -> None:
+    """Draw every scan of one feature before and after, with the small site marked."""
+    picture = bc.plots.sites(fit, feature)
+    before, after = picture.axes
+    row = next(place for place, label in enumerate(before.get_yticklabels()) if label.get_text().startswith(SMALL_SITE))
+    for text in (before.get_yticklabels()[row], after.texts[row]):
+        text.set(color=VERMILION, fontweight="bold")
+    picture.suptitle(
         f"A site of {SMALL_SIZE} scans is harmonized too, and says how unsure it is",
-        x=0.01, ha="left", fontsize=14, fontweight="bold",
+        x=0.01, ha="left", fontsize=13, fontweight="bold",
     )  # fmt: skip
-    figure.supxlabel(
-        f"{feature.removesuffix('_thickness')}, the feature that site explains best. {SMALL_SITE} was cut from 87 to "
-        f"{SMALL_SIZE} random scans for this picture. Scans of a site in order of their values; bar: mean of the site.",
-        x=0.01, ha="left", fontsize=9, color=GREY,
+    picture.supxlabel(
+        f"thickness of {feature.removesuffix('_thickness')} at the average age and sex (mm): the feature that site "
+        f"explains best.\n{SMALL_SITE} was cut from 87 to {SMALL_SIZE} random scans for this picture; {CHILDREN} has "
+        "children only.",
+        fontsize=9,
     )  # fmt: skip
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def label_widths(panel: plt.Axes, study: bc.Study, half_width: np.ndarray, lower: np.ndarray) -> None:
-    """Write below the small site how wide its intervals are, against those of the largest site."""
-    small = study.codes == study.batches.index(SMALL_SITE)
-    largest = int(np.bincount(study.codes).argmax())
-    width, other = np.median(half_width[small]), np.median(half_width[study.codes == largest])
-    panel.annotate(
-        f"± {width:.2f} mm a scan,\n{width / other:.1f} times as wide\nas at {study.batches[largest]}",
-        (study.batches.index(SMALL_SITE) - 0.2, lower[small].min() - 0.02),
-        ha="center", va="top", fontsize=9, color=VERMILION,
-    )  # fmt: skip
-
-
-def draw_panel(
-    panel: plt.Axes,
-    study: bc.Study,
-    values: np.ndarray,
-    interval: tuple[np.ndarray, np.ndarray] | None,
-    average: float,
-) -> None:
-    """Draw the scans of every site, sorted, with the mean of the site."""
-    panel.axhline(average, color="#BBBBBB", linewidth=1, zorder=0)
-    labels = []
-    for code, site in enumerate(study.batches):
-        rows = np.flatnonzero(study.codes == code)
-        rows = rows[np.argsort(values[rows])]
-        place = code + np.linspace(-0.36, 0.36, len(rows))
-        color = VERMILION if site == SMALL_SITE else BLUE
-        label = f"{site}\nn = {len(rows)}" + (" children" if site == CHILDREN else "")
-        if interval is not None:
-            lower, upper = interval
-            panel.vlines(place, lower[rows], upper[rows], color=color, linewidth=1.3, alpha=0.45)
-            label += f"\n± {np.median(upper[rows] - lower[rows]) / 2:.2f} mm"
-        panel.scatter(place, values[rows], s=11, color=color, linewidths=0, zorder=3)
-        panel.hlines(values[rows].mean(), code - 0.42, code + 0.42, color="black", linewidth=1.8, zorder=4)
-        labels.append(label)
-    panel.set_xticks(range(len(labels)), labels, fontsize=8.5)
-    for tick, site in zip(panel.get_xticklabels(), study.batches, strict=True):
-        tick.set_color(VERMILION if site == SMALL_SITE else "black")
-    panel.tick_params(axis="x", length=0)
-    panel.spines[["top", "right", "bottom"]].set_visible(False)
+    picture.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

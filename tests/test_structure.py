@@ -13,7 +13,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "bayescombat"
 MOST_LINES_OF_A_MODULE = 350
 MOST_LINES_OF_A_FUNCTION = 60
-SLOW_IMPORTS = {"arviz", "matplotlib", "nutpie", "pymc", "pytensor", "sklearn", "statsmodels"}
+SLOW_IMPORTS = {
+    "arviz",
+    "arviz_plots",
+    "arviz_stats",
+    "matplotlib",
+    "nutpie",
+    "pymc",
+    "pytensor",
+    "sklearn",
+    "statsmodels",
+}
 SECONDS_TO_IMPORT = 5.0
 ARRAYS_ONLY = {
     "additive": {"pandas", "pymc", "pytensor", "xarray"},

@@ -11,7 +11,7 @@ import xarray as xr
 
 from bayescombat.batches import Levels
 from bayescombat.errors import DataError
-from bayescombat.fit.effects import effect_dataset, fitted_moments, places
+from bayescombat.fit.effects import batch_effects, effect_dataset, fitted_moments, places
 from bayescombat.fit.extension import Extension
 from bayescombat.fit.joining import Asked, Joining
 from bayescombat.fit.layout import Layout
@@ -140,7 +140,13 @@ class Contents:
         return pairs
 
     @property
-    def _extensible(self) -> Extension:
+    def learned(self) -> Moments:
+        """What was fitted, of the modelled features: without batches that were adopted later."""
+        return fitted_moments(self.moments, self.layout, self._adopted)
+
+    @property
+    def extensible(self) -> Extension:
+        """The parameters, to which batches can be added."""
         adopted, names = self._adopted, self.layout.levels.names
         fitted = {name: tuple(level for level in names[name] if [name, level] not in adopted) for name in names}
         levels, patterns = Levels(fitted), self.patterns
@@ -178,15 +184,8 @@ class Contents:
         >>> list(bc.fit(study, method="eb").summary())
         ['scans', 'shift', 'shift_rms', 'scale']
         """
-        parameters = self.parameters
-        gamma = parameters["gamma"] / parameters["sigma"]
-        found = {
-            "shift": gamma.mean("feature"),
-            "shift_rms": (gamma**2).mean("feature") ** 0.5,
-            "scale": xr.ufuncs.exp(xr.ufuncs.log(parameters["delta"]).mean("feature")),
-        }
         columns: dict[str, object] = {"scans": self.layout.scans}
-        for name, values in found.items():
+        for name, values in batch_effects(self.parameters).items():
             over = [dim for dim in ("chain", "draw") if dim in values.dims]
             columns[name] = values.mean(over).values
             if over:
@@ -254,7 +253,7 @@ class Contents:
         """
         moments = None
         if self.method == "eb" and "moments" in self.tree:
-            moments = fitted_moments(self.moments, self.layout, self._adopted)
+            moments = self.learned
         shown = places(self.layout, name, at, self.tree)
         return effect_dataset(self.parameters, self.layout, moments, name, shown, probability, against)
 

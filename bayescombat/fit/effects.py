@@ -1,4 +1,4 @@
-"""The effect of one covariate, as a curve with its band."""
+"""The effect of one covariate, as a curve with its band; the effects of every batch, over the features."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from bayescombat.moments import Moments
 from bayescombat.regression import LeastSquares
 from bayescombat.repeated import fixed_effects
 
-__all__ = ["effect_dataset", "fitted_moments", "places"]
+__all__ = ["batch_effects", "effect_dataset", "fitted_moments", "places"]
 
 PLACES = 50
 # Numbers in one block of work: 64 MiB of float64.
@@ -159,3 +159,13 @@ def fitted_moments(moments: Moments, layout: Layout, adopted: Sequence[Sequence[
         if not left & set(zip(variables, cell_parts(label, variables), strict=True))
     ]
     return moments.of_batches(kept).select(np.isin(moments.features, layout.features))
+
+
+def batch_effects(parameters: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return ``shift``, ``shift_rms`` and ``scale`` of every batch, (..., batch), as `Fit.summary` describes them."""
+    gamma = parameters["gamma"] / parameters["sigma"]
+    return {
+        "shift": gamma.mean("feature"),
+        "shift_rms": (gamma**2).mean("feature") ** 0.5,
+        "scale": xr.ufuncs.exp(xr.ufuncs.log(parameters["delta"]).mean("feature")),
+    }

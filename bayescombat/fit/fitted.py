@@ -141,7 +141,7 @@ class Fit(Harmonizer):
                 "intercepts adopt does not know. Use update."
             )
         check_adoptable(self.hidden)
-        extension, new = self._extensible.adopted(moments)
+        extension, new = self.extensible.adopted(moments)
         warn_of_constants(self.layout, moments)
         tree = self.tree.copy()
         group = "posterior" if self.method == "nuts" else "empirical_bayes"

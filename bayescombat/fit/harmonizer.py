@@ -237,7 +237,7 @@ class Harmonizer(Contents):
             check_drawable(self.asked, self.layout, study.batches)
             if self._given_seed is not None:
                 check_known(self.layout, study.batches)
-        return self._extensible if unseen == "error" else self._extensible.with_unseen(study.batches)
+        return self.extensible if unseen == "error" else self.extensible.with_unseen(study.batches)
 
     def _study(self, data: pd.DataFrame | Study) -> Study:
         spec = self.layout.spec
