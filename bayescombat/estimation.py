@@ -47,6 +47,7 @@ __all__ = [
     "by_nuts",
     "check_compat",
     "model_of",
+    "priors_in",
     "shared_factors_in",
     "tree_of_estimates",
     "warn_of_little_data",
@@ -59,10 +60,15 @@ def again(attrs: Mapping[Any, Any], rows: Study | None = None) -> Estimator:
     """Return the estimator whose settings stand in the attributes of a fit's tree; a robust one needs the rows."""
     settings = json.loads(attrs["settings"])
     if attrs["method"] == "nuts":
-        priors, count = Priors(**json.loads(attrs["priors"])), shared_factors_in(attrs)
+        priors, count = priors_in(attrs), shared_factors_in(attrs)
         robust = rows if attrs.get("robust") else None
         return partial(by_nuts, priors=priors, settings=Settings(**settings), shared_factors=count, robust=robust)
     return partial(by_empirical_bayes, **settings)
+
+
+def priors_in(attrs: Mapping[Any, Any]) -> Priors:
+    """Return the priors of a fit by NUTS."""
+    return Priors(**json.loads(attrs["priors"]))
 
 
 def shared_factors_in(attrs: Mapping[Any, Any]) -> SharedFactors:

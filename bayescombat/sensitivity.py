@@ -1,6 +1,5 @@
 """How far what a fit says hangs on its priors: other priors by weights on its draws."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -8,19 +7,14 @@ import xarray as xr
 
 from bayescombat.adjust import blocks
 from bayescombat.errors import BayesCombatError
+from bayescombat.estimation import priors_in
 from bayescombat.fit import Fit
 from bayescombat.fit.layout import stacked
 from bayescombat.priors import Priors
-from bayescombat.vocabulary import DIMS
+from bayescombat.vocabulary import DIMS, DRAWN
 
 __all__ = ["prior_sensitivity"]
 
-# By prior, the draws of what it is of; those of which it is said how much varies in the typical one are logarithms.
-DRAWN = {
-    f"{name}_{part}": f"{name}_{variable}"
-    for name in ("gamma", "log_delta", "smooth")
-    for part, variable in (("mean", "mean_spread"), ("sd", "sd_log_typical"), ("sd_spread", "sd_spread"))
-} | {"nu": "nu"}
 LOOKED_AT = ("gamma", "delta", "beta")
 
 
@@ -76,7 +70,7 @@ def prior_sensitivity(fit: Fit, factor: float = 2.0) -> xr.Dataset:
     if not 1 < factor < np.inf:
         raise BayesCombatError(f"Expected factor above one, found {factor!r}. Leave it out for two.")
     parameters, changes = fit.parameters, np.array([1 / factor, factor])
-    ratios = _log_ratios(parameters, Priors(**json.loads(fit.tree.attrs["priors"])), np.log(changes))
+    ratios = _log_ratios(parameters, priors_in(fit.tree.attrs), np.log(changes))
     weights, worst = _smoothed(np.concatenate(list(ratios.values())))
     coords = {"prior": [f"{name}_median" for name in ratios], "median": changes}
     coords |= {str(name): parameters[name] for name in ("batch", "covariate")}

@@ -1,6 +1,6 @@
 """The parameters by name: what they are, their dims and their units."""
 
-__all__ = ["ATTRS", "DIMS", "HYPERPARAMETERS", "POPULATION"]
+__all__ = ["ATTRS", "DIMS", "DRAWN", "HYPERPARAMETERS", "POPULATION"]
 
 HYPERPARAMETERS = ("gamma_mean", "gamma_sd", "log_delta_mean", "log_delta_sd")
 POPULATION = (
@@ -11,6 +11,13 @@ POPULATION = (
     "log_delta_sd_log_typical",
     "log_delta_sd_spread",
 )
+# By prior (a field of `Priors` without its `_median`), what is drawn from it. What a typical batch or feature has is
+# drawn as its logarithm.
+DRAWN = {
+    f"{name}_{part}": f"{name}_{variable}"
+    for name in ("gamma", "log_delta", "smooth")
+    for part, variable in (("mean", "mean_spread"), ("sd", "sd_log_typical"), ("sd_spread", "sd_spread"))
+} | {"nu": "nu"}
 DIMS = {
     "alpha": ("feature",),
     "beta": ("feature", "covariate"),

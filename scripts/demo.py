@@ -42,7 +42,7 @@ def main() -> None:
 
     print("Empirical Bayes ...")
     quick, quick_seconds = timed(lambda: harmonized_fit(study, method="eb"))
-    print("Full Bayes: the model is compiled, then sampled with 4 chains of 1000 + 1000 draws ...")
+    print("Full Bayes: NUTS, 4 chains; the first run of all makes machine code first ...")
     fit, seconds = timed(lambda: harmonized_fit(study, method="nuts", seed=SEED))
 
     varying = ~fit.harmonized["set_aside"].values

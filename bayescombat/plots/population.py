@@ -1,6 +1,5 @@
 """What batches are drawn from: the priors and the posterior of it, and what a batch never seen is expected to be."""
 
-import json
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -9,11 +8,13 @@ from scipy import stats
 from bayescombat.adoption import Population, from_prior
 from bayescombat.batches import cell_label
 from bayescombat.errors import BayesCombatError, DataError, listing
+from bayescombat.estimation import priors_in
 from bayescombat.fit import Fit
 from bayescombat.fit.layout import stacked
 from bayescombat.plots.canvas import COLOURS, INK, RAW, bare, legend_above, new_picture, ratios
 from bayescombat.plots.choosing import check_fit
 from bayescombat.priors import Priors
+from bayescombat.vocabulary import DRAWN
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -23,19 +24,17 @@ if TYPE_CHECKING:
 
 __all__ = ["site_distribution"]
 
-# By name: the field of the priors, whether it is a logarithm, and what it is.
-SCALARS = {
-    "gamma_mean_spread": ("gamma_mean", False, "spread of mean shifts\nover batches (σ)"),
-    "gamma_sd_log_typical": ("gamma_sd", True, "spread over the features\nof a typical batch (σ)"),
-    "gamma_sd_spread": ("gamma_sd_spread", False, "how that differs\nbetween batches (log)"),
-    "log_delta_mean_spread": ("log_delta_mean", False, "spread of mean log scales\nover batches (log)"),
-    "log_delta_sd_log_typical": ("log_delta_sd", True, "spread over the features\nof a typical batch (log)"),
-    "log_delta_sd_spread": ("log_delta_sd_spread", False, "how that differs\nbetween batches (log)"),
+# What the scalars are that have these priors.
+LABELS = {
+    "gamma_mean": "spread of mean shifts\nover batches (σ)",
+    "gamma_sd": "spread over the features\nof a typical batch (σ)",
+    "gamma_sd_spread": "how that differs\nbetween batches (log)",
+    "log_delta_mean": "spread of mean log scales\nover batches (log)",
+    "log_delta_sd": "spread over the features\nof a typical batch (log)",
+    "log_delta_sd_spread": "how that differs\nbetween batches (log)",
 }
 NEW_BATCH = "a batch never seen"
 PRIOR_DRAWS, PLACES, BINS = 100_000, 200, 60
-# A log scale below which all batches are of one scale, since priors hold them there.
-HELD = 1e-3
 # Of the draws that a panel shows.
 SHOWN_OF_POSTERIOR, SHOWN_OF_PRIOR = 0.99, 0.8
 
@@ -98,14 +97,14 @@ def site_distribution(fit: Fit, *, batch_variable: str | None = None) -> "Pictur
     check_fit(fit)
     variable = _variable(fit, batch_variable)
     k = fit.extensible.fitted.active.index(variable)
-    priors = Priors(**json.loads(fit.tree.attrs["priors"]))
+    priors = priors_in(fit.tree.attrs)
     shift, log_scale = _new_batch(fit, variable, k, priors)
-    titles = ["Shifts", "Scales"] if np.abs(log_scale.posterior).max() > HELD else ["Shifts"]
+    titles = ["Shifts"] if priors == priors.mean_only() else ["Shifts", "Scales"]
     picture = new_picture(10, 2.2 * len(titles) + 0.5)
     panels = picture.subplots(len(titles), 4, width_ratios=(1, 1, 1, 1.4), squeeze=False)
-    for panel, (name, (field, logarithm, label)) in zip(panels[:, :3].ravel(), SCALARS.items(), strict=False):
-        drawn = stacked(fit.parameters, name)[:, k]
-        _scalar(panel, np.exp(drawn) if logarithm else drawn, _prior(priors, field), label)
+    for panel, (field, label) in zip(panels[:, :3].ravel(), LABELS.items(), strict=False):
+        drawn = stacked(fit.parameters, DRAWN[field])[:, k]
+        _scalar(panel, np.exp(drawn) if _logarithm(field) else drawn, _prior(priors, field), label)
     handles = _drawn(panels[0, 3], shift, "shift of a new batch in a feature,\nrelative to a typical one (σ)")
     if len(titles) > 1:
         _drawn(panels[1, 3], log_scale, "scale of a new batch in a feature,\nrelative to a typical one", of_ratios=True)
@@ -134,6 +133,10 @@ def _variable(fit: Fit, name: str | None) -> str:
 def _prior(priors: Priors, field: str) -> stats.rv_continuous:
     """Return the log-normal distribution of which the priors have a median and a spread on the log scale."""
     return stats.lognorm(getattr(priors, f"{field}_log_sd"), scale=getattr(priors, f"{field}_median"))
+
+
+def _logarithm(field: str) -> bool:
+    return DRAWN[field].endswith("log_typical")
 
 
 def _scalar(axes: "Axes", drawn: np.ndarray, prior: stats.rv_continuous, label: str) -> None:
@@ -178,10 +181,9 @@ def _new_batch(fit: Fit, variable: str, k: int, priors: Priors) -> tuple[NewBatc
 
 def _prior_population(priors: Priors, batches: int) -> Population:
     rng = np.random.default_rng(0)
-    drawn = {name: _prior(priors, field).rvs(PRIOR_DRAWS, random_state=rng) for name, (field, _, _) in SCALARS.items()}
-    return Population(
-        **{name: np.log(values) if SCALARS[name][1] else values for name, values in drawn.items()}, batches=batches
-    )
+    drawn = {field: _prior(priors, field).rvs(PRIOR_DRAWS, random_state=rng) for field in LABELS}
+    parts = {DRAWN[field]: np.log(values) if _logarithm(field) else values for field, values in drawn.items()}
+    return Population(**parts, batches=batches)
 
 
 def _drawn(axes: "Axes", batch: NewBatch, label: str, of_ratios: bool = False) -> list["Artist"]:
