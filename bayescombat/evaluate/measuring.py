@@ -10,7 +10,7 @@ from scipy import stats
 from bayescombat.evaluate.chance import STATISTICS, chance_shares, standardised
 from bayescombat.evaluate.classification import CLASSIFIERS, balanced_accuracy, chance_accuracies, recalls
 from bayescombat.evaluate.folds import Exchange
-from bayescombat.evaluate.metrics import Numbers, jackknife, preservation, removal, without_groups
+from bayescombat.evaluate.metrics import Numbers, groups_left_out, jackknife, preservation, removal, without_groups
 from bayescombat.evaluate.preservation import group_effects, shared_variance, typical_effect
 from bayescombat.evaluate.removal import batch_shares, location_tests, scale_tests
 from bayescombat.evaluate.tables import Plan, Tables
@@ -120,11 +120,15 @@ def _all_tables(of_one: Callable[[int, np.ndarray], dict[str, float]], count: in
     """Return scores of statistics of a table by its number and the positions of scans."""
     everyone = np.arange(len(scans.fold))
     whole = [of_one(number, everyone) for number in range(count)]
-    left_out = without_groups(lambda rows: of_one(0, rows), scans, whole[0])
+    left_out = without_groups(lambda rows: of_one(0, rows), _groups(scans), whole[0])
     return {
         metric: _combined(np.array([one[metric] for one in whole]), jackknife(less))._replace(left_out=less)
         for metric, less in left_out.items()
     }
+
+
+def _groups(scans: Plan) -> np.ndarray:
+    return groups_left_out(scans.units, scans.cells, scans.seed)
 
 
 def _accuracies(predicted: np.ndarray, truth: np.ndarray, scans: Plan) -> Score:
@@ -136,7 +140,7 @@ def _accuracies(predicted: np.ndarray, truth: np.ndarray, scans: Plan) -> Score:
     def of_some(rows: np.ndarray) -> Numbers:
         return {"": float(recalls(hits[rows], labels[rows], scans.units[rows])[0].mean())}
 
-    left_out = without_groups(of_some, scans, {"": parts[0][0]})[""]
+    left_out = without_groups(of_some, _groups(scans), {"": parts[0][0]})[""]
     return _combined(np.array([estimate for estimate, _ in parts]), parts[0][1])._replace(left_out=left_out)
 
 

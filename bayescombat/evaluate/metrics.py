@@ -18,7 +18,7 @@ from bayescombat.evaluate.tables import Plan
 from bayescombat.evaluate.travelling import intraclass_correlations, recognised
 from bayescombat.evaluate.within import NOTHING, filled, pooled_slopes, recoded, residuals, within_slopes
 
-__all__ = ["GROUPS", "Numbers", "jackknife", "preservation", "removal", "without_groups"]
+__all__ = ["GROUPS", "Numbers", "groups_left_out", "jackknife", "preservation", "removal", "without_groups"]
 
 GROUPS = 20
 
@@ -91,23 +91,28 @@ def _of_subjects(values: np.ndarray, scans: Plan) -> Numbers:
     return found
 
 
-def without_groups(statistic: Callable[[np.ndarray], Numbers], scans: Plan, whole: Numbers) -> dict[str, np.ndarray]:
-    """Return statistics with each of 20 groups of subjects left out in turn, (group,) each.
+def groups_left_out(units: np.ndarray, cells: np.ndarray, seed: int) -> np.ndarray:
+    """Return twenty groups of subjects (obs,), or as many as there are subjects, with about their share of every batch.
 
-    A group has about its share of every batch. The same scans make the same groups, whatever the table: so differences
-    between tables can be taken group by group.
+    The same scans make the same groups, whatever the table: so differences between tables can be taken group by group.
+    """
+    return dealt(recoded(units), cells[:, None], GROUPS, np.random.default_rng(seed))
+
+
+def without_groups(
+    statistic: Callable[[np.ndarray], Numbers], group: np.ndarray, whole: Numbers
+) -> dict[str, np.ndarray]:
+    """Return statistics with each group of scans left out in turn, (group,) each.
 
     Parameters
     ----------
     statistic : callable
         Of the positions of the scans that are kept.
-    scans : Plan
-        Of all.
+    group : ndarray of int, (obs,)
+        As `groups_left_out` returns them.
     whole : dict of float
         The statistics of all; what a group's absence makes impossible to compute keeps that value.
     """
-    levels = np.stack([scans.cells], axis=1)
-    group = dealt(recoded(scans.units), levels, GROUPS, np.random.default_rng(scans.seed))
     found = [statistic(np.flatnonzero(group != number)) for number in np.unique(group)]
     return {name: np.array([one.get(name, value) for one in found]) for name, value in whole.items()}
 
