@@ -8,10 +8,9 @@ import pandas as pd
 import xarray as xr
 
 import bayescombat as bc
-from bayescombat.evaluate.classification import predicted_labels, predicted_numbers
+from bayescombat.evaluate.classification import predicted_labels
 from bayescombat.evaluate.harmonizers import some_scans
-from bayescombat.evaluate.metrics import groups_left_out, jackknife, without_groups
-from bayescombat.evaluate.preservation import shared_variance
+from bayescombat.evaluate.metrics import groups_left_out, jackknife
 from benchmarks.evaluation import linear_svm
 from benchmarks.study.arithmetic import gain, losses, nominal_probability, reach
 from benchmarks.study.datasets import Dataset
@@ -76,14 +75,15 @@ def judged(
         progress_bar=progress_bar,
     )
     data = found.dataset[["estimate", "lower", "upper", "expected", "left_out"]].drop_vars("meaning")
-    if dataset.age is not None:
-        data = xr.concat([data, _plain(dataset, dataset.age, found.dataset["fold"].values, remembered, seed)], "metric")
+    if dataset.plain:
+        data = xr.concat([data, _plain(dataset, found.dataset["fold"].values, remembered, seed)], "metric")
     rows = [row for metric in range(data.sizes["metric"]) for row in _rows(name, data.isel(metric=metric), dataset)]
     for method, one in remembered.items():
         rows.append(
             (name, "processor seconds of a fit", "cost", method, float(np.median(one.seconds)), *[np.nan] * 3, "")
         )
-    return Judged(rows, [*found.notes, *_said(remembered)])
+    notes = [f"{method}: {note}" for method, one in remembered.items() for note in one.notes()]
+    return Judged(rows, [*found.notes, *notes])
 
 
 def _rows(name: str, data: xr.Dataset, dataset: Dataset) -> list[Row]:
@@ -108,57 +108,34 @@ def _rows(name: str, data: xr.Dataset, dataset: Dataset) -> list[Row]:
     return rows
 
 
-def _plain(dataset: Dataset, age: str, fold: np.ndarray, remembered: Mapping[str, Remembered], seed: int) -> xr.Dataset:
-    """Return plain site accuracy of a linear support vector machine, and R² of age by ridge regression, as metrics.
+def _plain(dataset: Dataset, fold: np.ndarray, remembered: Mapping[str, Remembered], seed: int) -> xr.Dataset:
+    """Return plain site accuracy of a linear support vector machine, as a metric like those of `bc.evaluate`.
 
     Covariates stay in the features, and sites weigh by their scans. Chance is the largest site.
     """
-    study = dataset.study
-    numbers = study.x[:, study.covariates.index(age)]
-    group = groups_left_out(np.arange(len(fold)), study.codes, seed)
-    everyone = np.zeros(len(fold), dtype=np.int64)
-    parts = []
+    study, everyone = dataset.study, np.arange(len(fold))
+    group = groups_left_out(everyone, study.codes, seed)
+    estimates, left_out = [], []
     for method in ("raw", *remembered):
-        right, predicted = np.zeros(len(fold)), np.zeros(len(fold))
+        right = np.zeros(len(fold))
         for number in np.unique(fold):
             apart = fold == number
             train, test = (some_scans(study, np.flatnonzero(part)) for part in (~apart, apart))
             harmonize = (lambda rows: rows.y) if method == "raw" else remembered[method](train)
-            one, other = harmonize(train), harmonize(test)
-            right[apart] = predicted_labels(linear_svm, one, study.codes[~apart], other, seed) == study.codes[apart]
-            predicted[apart] = predicted_numbers(one, numbers[~apart], other)
-
-        def figures(rows: np.ndarray, right: np.ndarray = right, predicted: np.ndarray = predicted) -> dict[str, float]:
-            explained = shared_variance(numbers[rows], predicted[rows], everyone[rows])
-            return {"linear SVM": float(right[rows].mean()), "ridge": explained}
-
-        whole = figures(np.arange(len(fold)))
-        parts.append((list(whole.values()), np.stack(list(without_groups(figures, group, whole).values()))))
-    estimate, left_out = (np.stack(each, axis=1) for each in zip(*parts, strict=True))
-    width = reach(dataset.folds, left_out.shape[-1])
-    half = width * np.apply_along_axis(jackknife, -1, left_out)
-    largest = np.bincount(study.codes).max() / len(fold)
+            found = predicted_labels(linear_svm, harmonize(train), study.codes[~apart], harmonize(test), seed)
+            right[apart] = found == study.codes[apart]
+        estimates.append(right.mean())
+        left_out.append([right[group != number].mean() for number in np.unique(group)])
+    estimate, less = np.array([estimates]), np.array([left_out])
+    half = reach(dataset.folds, less.shape[-1]) * np.apply_along_axis(jackknife, -1, less)
     axes = ("metric", "table")
+    figures = {"estimate": estimate, "lower": estimate - half, "upper": estimate + half}
     return xr.Dataset(
+        {key: (axes, values) for key, values in figures.items()}
+        | {"left_out": ((*axes, "group"), less), "expected": ("metric", [np.bincount(study.codes).max() / len(fold)])},
         {
-            "estimate": (axes, estimate),
-            "lower": (axes, estimate - half),
-            "upper": (axes, estimate + half),
-            "expected": ("metric", [largest, 0.0]),
-            "left_out": ((*axes, "group"), left_out),
-        },
-        {
-            "metric": ["plain site accuracy: linear SVM", f"plain R² of {age}: ridge"],
+            "metric": ["plain site accuracy: linear SVM"],
             "table": ["raw", *remembered],
-            "kind": ("metric", ["removal", "preservation"]),
+            "kind": ("metric", ["removal"]),
         },
     )
-
-
-def _said(remembered: Mapping[str, Remembered]) -> list[str]:
-    """Return the first thing that each method warned of, and how much more there was."""
-    return [
-        f"{method}: {one.said[0]}" + (f" ({len(one.said) - 1} more warnings)" if len(one.said) > 1 else "")
-        for method, one in remembered.items()
-        if one.said
-    ]

@@ -38,14 +38,14 @@ class Remembered:
         Of all its fits.
     seconds : list of float
         Of the processor, for every fit.
-    said : list of str
-        What fits warned of.
+    said : list of (str, type)
+        What fits warned of, and by which warning.
     """
 
     settings: Mapping[str, object]
     seed: int
     seconds: list[float] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    said: list[tuple[str, type[Warning]]] = field(default_factory=list)
     _known: dict[Key, np.ndarray] = field(default_factory=dict)
 
     def __call__(self, train: bc.Study) -> Rows:
@@ -61,11 +61,22 @@ class Remembered:
 
         return harmonize
 
+    def notes(self) -> list[str]:
+        """Return in words what fits warned of: the first of every kind, and how many there were."""
+        kinds = {category: [message for message, kind in self.said if kind is category] for _, category in self.said}
+        return [
+            f"{len(said)} of {len(self.seconds)} fits should not be trusted by their own diagnostics; the first: "
+            + said[0].rpartition("(")[2].rstrip(")")
+            if category is bc.ConvergenceWarning
+            else said[0] + (f" ({len(said)} such warnings)" if len(said) > 1 else "")
+            for category, said in kinds.items()
+        ]
+
     def _fitted(self, train: bc.Study) -> bc.Fit:
         seed = {"seed": self.seed} if self.settings["method"] == "nuts" else {}
         started = time.process_time()
         with heard() as found:
             fit = bc.fit(train, **self.settings, **seed)
         self.seconds.append(time.process_time() - started)
-        self.said.extend(message for message, _ in found)
+        self.said.extend(found)
         return fit

@@ -68,8 +68,8 @@ def _number(value: float | None) -> str:
 
 
 def _gain(row: pd.Series) -> str:
-    """Return a gain with its interval, in bold where that excludes zero."""
+    """Return a gain with its interval; in bold, with the name of the better one, where that excludes zero."""
     if pd.isna(row["lower"]):
         return f"{row['estimate']:+.3f}"
     text = f"{row['estimate']:+.3f} ({row['lower']:+.3f}, {row['upper']:+.3f})"
-    return f"**{text}**" if row["better"] else text
+    return f"**{text} {row['better']}**" if row["better"] else text
