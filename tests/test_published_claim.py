@@ -7,16 +7,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
 from scipy import stats
 
 import bayescombat as bc
 from bayescombat.evaluate import classification
+from bayescombat.evaluate.within import within_slopes
 from benchmarks.study.__main__ import run
 from benchmarks.study.arithmetic import gain, losses, nominal_probability, reach
 from benchmarks.study.datasets import Dataset, logarithms, openneuro
 from benchmarks.study.judging import Judged, judged, over
 from benchmarks.study.methods import METHODS, NUTS, PAIRS, Remembered
 from benchmarks.study.report import long_table, markdown, tally
+from benchmarks.study.slopes import ratio, weighted_slopes
 
 PAIR = PAIRS[0]
 # Two harmonizations that take no time, in the places of those of the study.
@@ -108,6 +111,17 @@ def test_widened_intervals_of_an_accuracy_hold_its_difference() -> None:
         one = gain(-tosses[0].mean(), -tosses[1].mean(), (losing[0], losing[1]), reach(5, 20) / 1.5)
         held += one.lower <= 0.1 <= one.upper
     assert 0.91 <= held / 200 <= 0.985
+
+
+def test_slopes_are_weighed_by_the_noise_of_batches(dataset: Dataset) -> None:
+    study, scales = dataset.study, np.array([[1.0], [2.0], [4.0]]).repeat(6, axis=1)
+    one = weighted_slopes(study.y, study.x, study.codes, scales)
+    dummies = np.eye(3)[study.codes]
+    expected = sm.WLS(study.y[:, 0], np.hstack([study.x, dummies]), scales[study.codes, 0] ** -2).fit().params
+    assert one[:, 0] == pytest.approx(expected[:2])
+    alike = weighted_slopes(study.y, study.x, study.codes, np.ones((3, 6)))
+    assert alike == pytest.approx(within_slopes(study.y, study.x, study.codes))
+    assert ratio(2 * alike[0], alike[0], np.ones(6)) == pytest.approx(2)
 
 
 # One table
