@@ -6,9 +6,10 @@ STAMP := $(VENV)/.installed
 CANDIDATES := $(PYTHON) python3.12 python3.13 python3.14 python3 python
 
 BASE := HEAD
+FOLDER := study
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-slow check bench bench-compare notebooks clean help
+.PHONY: demo test test-slow check bench bench-compare study notebooks clean help
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */|/' | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -33,6 +34,9 @@ bench: $(STAMP)  ## Run the benchmarks, those of other packages included
 
 bench-compare: $(STAMP)  ## Hold the speed of the working tree against that of a commit: BASE=main
 	$(BIN)/python -m benchmarks.compare $(BASE)
+
+study: $(STAMP)  ## Hold empirical against full Bayes on real tables, as published; writes one table to FOLDER=study
+	$(BIN)/python -m benchmarks.study $(FOLDER)
 
 notebooks: $(STAMP)  ## Run the notebooks again, in place
 	$(BIN)/jupyter-execute --inplace notebooks/*.ipynb

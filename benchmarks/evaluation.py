@@ -16,7 +16,8 @@ from benchmarks.tables import TABLES
 FOLDS = 5
 
 
-def _linear_svm(seed: int) -> Any:
+def linear_svm(seed: int) -> Any:
+    """Return a support vector machine with a linear kernel, one against one."""
     from sklearn.svm import SVC
 
     return SVC(kernel="linear", C=0.01)
@@ -39,7 +40,7 @@ def plain_figures(seed: int = 0) -> pd.DataFrame:
             apart = fold == number
             train, test = (some_scans(study, np.flatnonzero(part)) for part in (~apart, apart))
             one, other = (harmonized(train, part) for part in (train, test))
-            sites = predicted_labels(_linear_svm, one, study.codes[~apart], other, seed)
+            sites = predicted_labels(linear_svm, one, study.codes[~apart], other, seed)
             right[apart] = sites == study.codes[apart]
             predicted[apart] = predicted_numbers(one, age[~apart], other)
         r2 = 1 - ((age - predicted) ** 2).sum() / ((age - age.mean()) ** 2).sum()

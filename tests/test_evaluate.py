@@ -248,6 +248,18 @@ def test_the_dataset_is_labelled_and_can_be_kept(found: bc.Evaluation, tmp_path:
     assert xr.load_dataset(f"{tmp_path}/evaluation.nc").equals(data)
 
 
+def test_estimates_without_groups_give_the_jackknife_of_any_difference(found: bc.Evaluation) -> None:
+    data = found.dataset
+    spread = data["left_out"].std("group") * 19**0.5
+    assert data.sizes["group"] == 20
+    for metric in (*SHARES, "age: effect", "age: R² of prediction", "order within batches"):
+        assert spread.sel(metric=metric).values == pytest.approx(data["sd"].sel(metric=metric).values)
+    # Of accuracies the interval is that of a beta posterior, which is of the same size.
+    raw = spread.sel(metric=CLASSIFIERS, table="raw") / data["sd"].sel(metric=CLASSIFIERS, table="raw")
+    assert ((raw > 0.5) & (raw < 2)).all()
+    assert data["left_out"].sel(metric="site: means that differ").isnull().all()
+
+
 # Draws
 
 

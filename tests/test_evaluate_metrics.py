@@ -1,7 +1,6 @@
 """Metrics of removal and preservation against values by hand, other packages, and what they promise."""
 
 from itertools import permutations
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +27,7 @@ from bayescombat.evaluate.distances import (
     rotated,
 )
 from bayescombat.evaluate.folds import NEVER, Exchange, dealt, held_out_folds
-from bayescombat.evaluate.metrics import jackknife
+from bayescombat.evaluate.metrics import groups_left_out, jackknife, without_groups
 from bayescombat.evaluate.preservation import effect_ratio, group_effects, rank_agreement, shared_variance
 from bayescombat.evaluate.removal import batch_shares, component_shares, location_tests, principal_scores, scale_tests
 from bayescombat.evaluate.travelling import intraclass_correlations, recognised
@@ -387,10 +386,10 @@ def test_scans_are_recognised_among_those_of_other_batches() -> None:
 
 def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
     y = np.random.default_rng(0).normal(size=20)
-    scans = SimpleNamespace(cells=np.zeros(20, dtype=int), units=np.arange(20), seed=0)
-    found = jackknife(lambda rows: {"mean": y[rows].mean()}, scans, {"mean": y.mean(), "never": 1.0})
-    assert found["mean"] == pytest.approx(y.std(ddof=1) / 20**0.5)
-    assert found["never"] == 0
+    group = groups_left_out(np.arange(20), np.zeros(20, dtype=int), seed=0)
+    found = without_groups(lambda rows: {"mean": y[rows].mean()}, group, {"mean": y.mean(), "never": 1.0})
+    assert jackknife(found["mean"]) == pytest.approx(y.std(ddof=1) / 20**0.5)
+    assert jackknife(found["never"]) == 0
 
 
 # Properties of all

@@ -93,7 +93,9 @@ def evaluate(
         metric is. For every feature there are ``batch_share``, ``mean_p`` and ``spread_p`` (batch_variable, table,
         feature), ``slope`` (table, column, feature) beside ``slope_within``, and ``intraclass_correlation`` where
         subjects have several scans. ``fold`` (obs) says when a scan was held out, -1 for never. NaN where there is no
-        such number. With draws there is ``drawn`` (metric, table, draw).
+        such number. ``left_out`` (metric, table, group) has estimates without each of twenty groups of subjects, the
+        same in every table: the jackknife of a difference between tables is that of the differences of these. With
+        draws there is ``drawn`` (metric, table, draw).
 
     Raises
     ------

@@ -84,11 +84,17 @@ def labelled(
         "batch_variable": list(plan.batch),
         "column": list(columns),
     }
-    count = max(len(one.draws) for row in scores for one in row)
-    if count:
-        drawn = np.array([[np.resize(one.draws if len(one.draws) else np.nan, count) for one in row] for row in scores])
+    data["left_out"] = ((*over, "group"), _padded([[one.left_out for one in row] for row in scores]))
+    drawn = _padded([[one.draws for one in row] for row in scores])
+    if drawn.size:
         data["drawn"] = ((*over, "draw"), drawn)
     return xr.Dataset(data | _of_features(found, list(plan.batch), tables), coords, dict(attrs))
+
+
+def _padded(parts: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Return numbers (metric, table, number), NaN where there are none."""
+    count = max(len(part) for row in parts for part in row)
+    return np.array([[np.pad(part, (0, count - len(part)), constant_values=np.nan) for part in row] for row in parts])
 
 
 def _range(meaning: str) -> tuple[float, float]:

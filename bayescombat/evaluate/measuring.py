@@ -8,9 +8,9 @@ import numpy as np
 from scipy import stats
 
 from bayescombat.evaluate.chance import STATISTICS, chance_shares, standardised
-from bayescombat.evaluate.classification import CLASSIFIERS, balanced_accuracy, chance_accuracies
+from bayescombat.evaluate.classification import CLASSIFIERS, balanced_accuracy, chance_accuracies, recalls
 from bayescombat.evaluate.folds import Exchange
-from bayescombat.evaluate.metrics import jackknife, preservation, removal
+from bayescombat.evaluate.metrics import Numbers, groups_left_out, jackknife, preservation, removal, without_groups
 from bayescombat.evaluate.preservation import group_effects, shared_variance, typical_effect
 from bayescombat.evaluate.removal import batch_shares, location_tests, scale_tests
 from bayescombat.evaluate.tables import Plan, Tables
@@ -32,12 +32,13 @@ TESTS = {"means that differ": location_tests, "spreads that differ": scale_tests
 
 
 class Score(NamedTuple):
-    """One metric of one table, and of each of its draws; NaN where there is no such number."""
+    """One metric of one table, of each of its draws, and without groups of scans; NaN where there is no such number."""
 
     estimate: float
     sd: float = np.nan
     p: float = np.nan
     draws: np.ndarray = np.zeros(0)
+    left_out: np.ndarray = np.zeros(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +120,28 @@ def _all_tables(of_one: Callable[[int, np.ndarray], dict[str, float]], count: in
     """Return scores of statistics of a table by its number and the positions of scans."""
     everyone = np.arange(len(scans.fold))
     whole = [of_one(number, everyone) for number in range(count)]
-    spread = jackknife(lambda rows: of_one(0, rows), scans, whole[0])
-    return {metric: _combined(np.array([one[metric] for one in whole]), spread[metric]) for metric in whole[0]}
+    left_out = without_groups(lambda rows: of_one(0, rows), _groups(scans), whole[0])
+    return {
+        metric: _combined(np.array([one[metric] for one in whole]), jackknife(less))._replace(left_out=less)
+        for metric, less in left_out.items()
+    }
+
+
+def _groups(scans: Plan) -> np.ndarray:
+    return groups_left_out(scans.units, scans.cells, scans.seed)
+
+
+def _accuracies(predicted: np.ndarray, truth: np.ndarray, scans: Plan) -> Score:
+    """Return the score of balanced accuracy, whose interval is that of a beta posterior."""
+    labels = recoded(truth)
+    parts = [balanced_accuracy(one == truth, labels, scans.units) for one in predicted]
+    hits = (predicted[0] == truth).astype(np.float64)
+
+    def of_some(rows: np.ndarray) -> Numbers:
+        return {"": float(recalls(hits[rows], labels[rows], scans.units[rows])[0].mean())}
+
+    left_out = without_groups(of_some, _groups(scans), {"": parts[0][0]})[""]
+    return _combined(np.array([estimate for estimate, _ in parts]), parts[0][1])._replace(left_out=left_out)
 
 
 def _removed(found: Measured, name: str, table: Tables, scans: Plan, variable: str, permutations: int) -> None:
@@ -129,10 +150,9 @@ def _removed(found: Measured, name: str, table: Tables, scans: Plan, variable: s
     for kind in CLASSIFIERS:
         predicted = table.batches[variable, kind]
         truth = scans.batch[variable]
-        parts = [balanced_accuracy(one == truth, labels, scans.units) for one in predicted]
-        score = _combined(np.array([estimate for estimate, _ in parts]), parts[0][1])
+        score = _accuracies(predicted, truth, scans)
         chance = chance_accuracies(predicted[0], truth, exchange, permutations, scans.seed)
-        p = (1 + (chance >= parts[0][0] - 1e-12).sum()) / (1 + permutations)
+        p = (1 + (chance >= score.estimate - 1e-12).sum()) / (1 + permutations)
         found.add("removal", f"{variable}: {kind}", name, score._replace(p=float(p)))
     fold = scans.learned_apart
     x, values = centred(scans.beside(variable), fold), [from_folds(one, fold) for one in table.values]
@@ -160,9 +180,7 @@ def _preserved(found: Measured, name: str, table: Tables, scans: Plan, raw: np.n
         if trait.levels:
             assert trait.values is not None
             truth = trait.values.astype(np.int64)
-            parts = [balanced_accuracy(one == truth, truth, scans.units) for one in table.traits[trait.name]]
-            score = _combined(np.array([estimate for estimate, _ in parts]), parts[0][1])
-            scores[f"{trait.name}: balanced accuracy"] = score
+            scores[f"{trait.name}: balanced accuracy"] = _accuracies(table.traits[trait.name], truth, scans)
     owners = [f"{trait.name}: " for trait in scans.traits]
     for metric in sorted(scores, key=lambda metric: [not metric.startswith(owner) for owner in owners]):
         found.add("preservation", metric, name, scores[metric])

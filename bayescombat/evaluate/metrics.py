@@ -18,7 +18,7 @@ from bayescombat.evaluate.tables import Plan
 from bayescombat.evaluate.travelling import intraclass_correlations, recognised
 from bayescombat.evaluate.within import NOTHING, filled, pooled_slopes, recoded, residuals, within_slopes
 
-__all__ = ["jackknife", "preservation", "removal"]
+__all__ = ["GROUPS", "Numbers", "groups_left_out", "jackknife", "preservation", "removal", "without_groups"]
 
 GROUPS = 20
 
@@ -91,29 +91,43 @@ def _of_subjects(values: np.ndarray, scans: Plan) -> Numbers:
     return found
 
 
-def jackknife(statistic: Callable[[np.ndarray], Numbers], scans: Plan, whole: Numbers) -> Numbers:
-    r"""Return the standard deviations of statistics over other samples of scans, harmonized as these were.
+def groups_left_out(units: np.ndarray, cells: np.ndarray, seed: int) -> np.ndarray:
+    """Return twenty groups of subjects (obs,), or as many as there are subjects, with about their share of every batch.
 
-    .. math:: \Big(\frac{G - 1}{G} \sum_g (\hat\theta_{(g)} - \bar\theta)^2\Big)^{1/2}
+    The same scans make the same groups, whatever the table: so differences between tables can be taken group by group.
+    """
+    return dealt(recoded(units), cells[:, None], GROUPS, np.random.default_rng(seed))
 
-    Each of G = 20 groups of subjects, with about its share of every batch, is left out in turn (delete-a-group
-    jackknife: Efron and Stein 1981, doi:10.1214/aos/1176345462; Shao and Wu 1989, doi:10.1214/aos/1176347263).
+
+def without_groups(
+    statistic: Callable[[np.ndarray], Numbers], group: np.ndarray, whole: Numbers
+) -> dict[str, np.ndarray]:
+    """Return statistics with each group of scans left out in turn, (group,) each.
 
     Parameters
     ----------
     statistic : callable
         Of the positions of the scans that are kept.
-    scans : Plan
-        Of all.
+    group : ndarray of int, (obs,)
+        As `groups_left_out` returns them.
     whole : dict of float
         The statistics of all; what a group's absence makes impossible to compute keeps that value.
     """
-    levels = np.stack([scans.cells], axis=1)
-    group = dealt(recoded(scans.units), levels, GROUPS, np.random.default_rng(scans.seed))
-    found = []
-    for number in np.unique(group):
-        one = statistic(np.flatnonzero(group != number))
-        found.append([one.get(name, value) for name, value in whole.items()])
-    groups = len(found)
-    spread = np.sqrt((groups - 1) * np.var(found, axis=0)) if groups > 1 else np.zeros(len(whole))
-    return dict(zip(whole, spread.tolist(), strict=True))
+    found = [statistic(np.flatnonzero(group != number)) for number in np.unique(group)]
+    return {name: np.array([one.get(name, value) for one in found]) for name, value in whole.items()}
+
+
+def jackknife(left_out: np.ndarray) -> float:
+    r"""Return the standard deviation of a statistic over other samples of scans, harmonized as these were.
+
+    .. math:: \Big(\frac{G - 1}{G} \sum_g (\hat\theta_{(g)} - \bar\theta)^2\Big)^{1/2}
+
+    by the delete-a-group jackknife (Efron and Stein 1981, doi:10.1214/aos/1176345462; Shao and Wu 1989,
+    doi:10.1214/aos/1176347263).
+
+    Parameters
+    ----------
+    left_out : ndarray, (group,)
+        The statistic as `without_groups` returns it, or the difference of two tables.
+    """
+    return float(np.sqrt((len(left_out) - 1) * np.var(left_out)))
