@@ -266,6 +266,11 @@ def _fitted(model: Any) -> _Fitted:
     # Models that are fitted in steps print so, unless told not to; some, such as robust ones, cannot be told.
     told = "disp" in known or any(one.kind is Parameter.VAR_KEYWORD for one in known.values())
     result = model.fit(**{"disp": 0} if told else {})
+    if not isinstance(result.params, pd.Series):
+        raise BayesCombatError(
+            f"Expected a model of statsmodels whose parameters have names, found {type(model).__name__}, whose have "
+            "none. Choose another model."
+        )
     freedom = float(result.df_resid) if getattr(result, "use_t", False) else np.inf
     said: Mapping[str, Any] = getattr(result, "mle_retvals", None) or {}
     converged = said.get("converged", getattr(result, "converged", True))

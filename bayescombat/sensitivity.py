@@ -1,5 +1,6 @@
 """How far what a fit says hangs on its priors: other priors by weights on its draws."""
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,6 @@ from bayescombat.priors import Priors
 from bayescombat.vocabulary import DIMS, DRAWN
 
 __all__ = ["prior_sensitivity"]
-
-LOOKED_AT = ("gamma", "delta", "beta")
 
 
 def prior_sensitivity(fit: Fit, factor: float = 2.0) -> xr.Dataset:
@@ -47,10 +46,10 @@ def prior_sensitivity(fit: Fit, factor: float = 2.0) -> xr.Dataset:
 
     Notes
     -----
-    Only what batches, and smooths, are drawn from is looked at. Priors of single features are wide, and the data say
-    all of them; that of subjects' intercepts is not looked at. Weighting follows Kallioinen et al. (2024),
-    doi:10.1007/s11222-023-10366-5, who raise priors to powers; Pareto smoothing is that of Vehtari et al. (2024),
-    arXiv:1507.02646.
+    Only what batches and smooths are drawn from, and ``nu`` of a robust fit, is looked at. Priors of single features
+    are wide, and the data say all of them; that of subjects' intercepts is not looked at. Weighting follows Kallioinen
+    et al. (2024), doi:10.1007/s11222-023-10366-5, who raise priors to powers; Pareto smoothing is that of Vehtari et
+    al. (2024), arXiv:1507.02646.
 
     Examples
     --------
@@ -62,20 +61,20 @@ def prior_sensitivity(fit: Fit, factor: float = 2.0) -> xr.Dataset:
     >>> moved.dims
     ('prior', 'median', 'batch')
     """
-    if fit.method != "nuts":
+    if not isinstance(fit, Fit) or fit.method != "nuts":
         raise BayesCombatError(
-            "Expected a fit by NUTS, found empirical-Bayes estimates, whose priors are taken from the data. Use "
-            "bayescombat.fit(study)."
+            f"Expected a fit by NUTS, found {'estimates by empirical Bayes' if isinstance(fit, Fit) else repr(fit)}. "
+            "Make one with bayescombat.fit(study)."
         )
-    if not 1 < factor < np.inf:
+    if not isinstance(factor, Real) or not 1 < factor < np.inf:
         raise BayesCombatError(f"Expected factor above one, found {factor!r}. Leave it out for two.")
     parameters, changes = fit.parameters, np.array([1 / factor, factor])
-    ratios = _log_ratios(parameters, priors_in(fit.tree.attrs), np.log(changes))
+    ratios = _log_ratios(parameters, priors_in(fit.tree.attrs), fit.mean_only, np.log(changes))
     weights, worst = _smoothed(np.concatenate(list(ratios.values())))
     coords = {"prior": [f"{name}_median" for name in ratios], "median": changes}
     coords |= {str(name): parameters[name] for name in ("batch", "covariate")}
     shape, found = (len(ratios), len(changes)), {}
-    for name in LOOKED_AT:
+    for name in ("gamma", "beta") if fit.mean_only else ("gamma", "delta", "beta"):
         values = stacked(parameters, name)
         if values.size:
             over = [dim for dim in DIMS[name] if dim != "feature"]
@@ -87,9 +86,9 @@ def prior_sensitivity(fit: Fit, factor: float = 2.0) -> xr.Dataset:
     return xr.Dataset(found, coords, {"good_k": float(min(1 - 1 / np.log10(draws), 0.7))})
 
 
-def _log_ratios(parameters: xr.Dataset, priors: Priors, moves: np.ndarray) -> dict[str, np.ndarray]:
-    """Return by prior the logarithm of the prior with its median moved over the prior as it is, (move, draw)."""
-    still, found = priors == priors.mean_only(), {}
+def _log_ratios(parameters: xr.Dataset, priors: Priors, still: bool, moves: np.ndarray) -> dict[str, np.ndarray]:
+    """Return by prior its logarithm with the median moved, less that as it is, (move, draw); not of held scales."""
+    found = {}
     for name, variable in DRAWN.items():
         if variable not in parameters or (still and name.startswith("log_delta")):
             continue

@@ -19,6 +19,7 @@ SMALLEST_BFMI = 0.3
 LARGEST_SHARE_TOO_DEEP = 0.05
 # What a reference batch has at zero or one in every draw.
 STILL = ("gamma", "delta", "gamma_mean", "log_delta_mean")
+OF_SCALES = ("delta", "log_delta")
 ADVICE = "Sample longer (draws, tune), raise target_accept, and look at the named parameters before using the fit."
 
 
@@ -43,7 +44,9 @@ class Verdict:
     ess_tail: xr.Dataset
 
 
-def verdict_of(posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: Sequence[str] = ()) -> Verdict:
+def verdict_of(
+    posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: Sequence[str] = (), held: bool = False
+) -> Verdict:
     """Judge the draws by R-hat, effective sample sizes, divergences, E-BFMI and tree depth.
 
     Parameters
@@ -56,6 +59,8 @@ def verdict_of(posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: 
         Draws that were asked for, of all chains together.
     reference : sequence of str
         The reference batch, or one level of each batch variable, whose gamma and delta never move.
+    held : bool
+        Whether scales are held at one by their priors: what they differ by is not judged.
 
     Notes
     -----
@@ -66,18 +71,20 @@ def verdict_of(posterior: xr.Dataset, stats: xr.Dataset, asked: int, reference: 
     draws = chains * stats.sizes["draw"]
     known = posterior[[name for name in posterior.data_vars if posterior[name].size]]
     rhat, bulk, tail = _figures_of_parameters(known)
+    judged = [name for name in known if not (held and str(name).startswith(OF_SCALES))]
+    looked_at = [part[judged] for part in (rhat, bulk, tail)]
     found = _not_finite(known)
     if draws < asked:
         found.append(f"sampling was interrupted after {draws} of {asked} draws")
     if chains < 2:
         found.append("one chain cannot show whether it converged; use four")
     else:
-        found += _worst("R-hat", rhat, LARGEST_RHAT, True, reference)
+        found += _worst("R-hat", looked_at[0], LARGEST_RHAT, True, reference)
     fewest = SMALLEST_ESS_PER_CHAIN * chains
-    found += _worst("bulk effective sample size", bulk, fewest, False, reference)
-    found += _worst("tail effective sample size", tail, fewest, False, reference)
+    found += _worst("bulk effective sample size", looked_at[1], fewest, False, reference)
+    found += _worst("tail effective sample size", looked_at[2], fewest, False, reference)
     found += _of_the_sampler(stats)
-    figures = _figures(rhat, bulk, tail, stats)
+    figures = _figures(looked_at, stats)
     if found:
         words = f"Not to be trusted as it stands: {'; '.join(found)}. {ADVICE} ({figures})"
     else:
@@ -147,7 +154,9 @@ def _worst(name: str, values: xr.Dataset, limit: float, above: bool, reference: 
     return [f"{name} {relation} for {listing([label for _, label in beyond])} (worst {beyond[0][0]:.4g})"]
 
 
-def _figures(rhat: xr.Dataset, bulk: xr.Dataset, tail: xr.Dataset, stats: xr.Dataset) -> str:
+def _figures(looked_at: Sequence[xr.Dataset], stats: xr.Dataset) -> str:
+    rhat, bulk, tail = looked_at
+
     def flat(values: xr.Dataset) -> np.ndarray:
         all_of_them = np.concatenate([array.values.ravel() for array in values.data_vars.values()])
         return all_of_them[np.isfinite(all_of_them)]

@@ -53,9 +53,26 @@ def test_left_out_values_tell_that_scales_differ(fit: bc.Fit, study: bc.Study) -
     assert within.elpd > without.elpd + 100
 
 
+def test_it_is_judged_without_scales(fit: bc.Fit, study: bc.Study) -> None:
+    found = bc.evaluate(study, fit, refit="eb", folds=2, permutations=20, seed=1, progress_bar=False).dataset
+    assert float(found["estimate"].sel(metric="site: spreads that differ", table="harmonized")) == 1
+
+
+def test_adopting_says_how_far_a_refit_without_scales_is(fit: bc.Fit) -> None:
+    rng = np.random.default_rng(5)
+    new = pd.DataFrame(3 * rng.normal(size=(40, 8)), columns=list(fit.layout.features)).assign(site="new")
+    adopted, refitted = fit.adopt(new), fit.update(new)
+    rows = new.head(40)
+    away = adopted.harmonize(rows)["mean"] - refitted.harmonize(rows)["mean"]
+    said = float(adopted.verdict.split("by about ")[1].split()[0])
+    moved = float(((away / fit.parameters["sigma"].mean(("chain", "draw"))) ** 2).mean() ** 0.5)
+    assert 0.5 * moved < said < 2 * moved
+
+
 def test_sensitivity_leaves_held_priors_out(fit: bc.Fit) -> None:
-    found = bc.prior_sensitivity(fit)["prior"].values
-    assert list(found) == ["gamma_mean_median", "gamma_sd_median", "gamma_sd_spread_median"]
+    found = bc.prior_sensitivity(fit)
+    assert list(found["prior"].values) == ["gamma_mean_median", "gamma_sd_median", "gamma_sd_spread_median"]
+    assert set(found.data_vars) == {"gamma", "gamma_sd", "pareto_k"}
 
 
 def test_other_priors_stay() -> None:

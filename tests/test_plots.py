@@ -148,6 +148,20 @@ def test_a_feature_that_was_not_modelled_is_refused(draw: Callable[..., Figure],
 # Sites
 
 
+@pytest.mark.parametrize("draw", [bc.plots.sites, bc.plots.harmonized])
+def test_one_feature_is_drawn_at_a_time(draw: Callable[..., Figure], eb_fit: bc.Fit) -> None:
+    with pytest.raises(bc.DataError, match="Expected the name of one feature"):
+        draw(eb_fit, ["feature_0", "feature_1"])
+
+
+@pytest.mark.parametrize("draw", [bc.plots.sites, bc.plots.harmonized])
+def test_rows_that_lack_the_feature_are_refused(draw: Callable[..., Figure], eb_fit: bc.Fit, study: bc.Study) -> None:
+    y = study.y.copy()
+    y[:, 0] = np.nan
+    with pytest.raises(bc.DataError, match="found it missing in all 63 rows"):
+        draw(eb_fit, "feature_0", data=replace(study, y=y))
+
+
 def row_of(picture: Figure, batch: str) -> int:
     return next(row for row, label in enumerate(labels(picture.axes[0])) if label.startswith(f"{batch} "))
 
@@ -254,7 +268,7 @@ def test_missing_cells_are_left_out(study: bc.Study) -> None:
 
 def test_other_rows_can_be_shown(eb_fit: bc.Fit, simulation: bc.datasets.Simulation, study: bc.Study) -> None:
     fit = without(eb_fit, "observed_data")
-    with pytest.raises(bc.DataError, match="holds its rows"):
+    with pytest.raises(bc.DataError, match="Give them: data=table"):
         bc.plots.sites(fit, "feature_0")
     some = simulation.table.iloc[[0, 1, 40]]
     for data in (some, bc.Study.from_design(some, study.spec)):
@@ -404,6 +418,13 @@ def test_an_adopted_batch_has_nothing_before_shrinkage() -> None:
     np.testing.assert_allclose(before[:3], points(bc.plots.shrinkage(fit).axes[0])[0][:, 0].reshape(3, 4))
 
 
+def test_nothing_is_drawn_of_a_reference_batch(study_to_a_reference: bc.Study) -> None:
+    picture = bc.plots.shrinkage(bc.fit(study_to_a_reference, method="eb"), batches=["site_02"])
+    gamma, delta = ([np.unique(part[:, 0]) for part in points(panel)] for panel in picture.axes)
+    np.testing.assert_array_equal(np.concatenate(gamma), 0)
+    np.testing.assert_array_equal(np.concatenate(delta), 1)
+
+
 def test_shrinkage_needs_moments(eb_fit: bc.Fit) -> None:
     with pytest.raises(bc.DataError, match="holds its moments"):
         bc.plots.shrinkage(without(eb_fit, "moments"))
@@ -513,7 +534,7 @@ def test_bands_hold_uniform_ranks_as_often_as_they_say() -> None:
     ("bad", "said"),
     [
         (np.full(50, 7.0), "between 0 and 1, found others in 'rank'"),
-        (np.full(50, np.nan), "between 0 and 1, found others in 'rank'"),
+        (np.full(50, np.nan), "found missing ones in 'rank'"),
         (np.full(4, 0.5), "ten or more simulations"),
     ],
 )

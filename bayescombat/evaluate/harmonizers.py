@@ -193,7 +193,7 @@ def _refitted(fit: Fit, train: Study, refit: Refit, seed: int) -> Fit:
     attrs, settings = dict(fit.tree.attrs), fit.settings
     shared = shared_factors_in(attrs) if fit.method == "nuts" else settings["shared_factors"]
     if fit.method == "nuts" and refit == "eb":
-        chosen = {"shrinkage": "parametric", "mean_only": False, "compat": None, "shared_factors": shared}
+        chosen = {"shrinkage": "parametric", "mean_only": fit.mean_only, "compat": None, "shared_factors": shared}
         attrs |= {"method": "eb", "settings": json.dumps(chosen)}
     elif fit.method == "nuts":
         chosen = settings | {"seed": seed, "progress_bar": False} | (QUICK if refit == "quick" else {})

@@ -11,6 +11,7 @@ import xarray as xr
 
 from bayescombat.batches import Levels
 from bayescombat.errors import DataError
+from bayescombat.estimation import priors_in
 from bayescombat.fit.effects import batch_effects, effect_dataset, fitted_moments, places
 from bayescombat.fit.extension import Extension
 from bayescombat.fit.joining import Asked, Joining
@@ -132,6 +133,14 @@ class Contents:
         """What the method was told, by the names of the arguments of `bayescombat.fit`."""
         settings: dict[str, Any] = json.loads(self.tree.attrs["settings"])
         return settings
+
+    @property
+    def mean_only(self) -> bool:
+        """Whether the location alone was to be adjusted."""
+        if self.method == "eb":
+            return bool(self.settings["mean_only"])
+        priors = priors_in(self.tree.attrs)
+        return priors == priors.mean_only()
 
     @property
     def _adopted(self) -> list[list[str]]:

@@ -15,10 +15,9 @@ from bayescombat.parameters import estimated
 __all__ = ["distance_to_refit"]
 
 NO_FACTORS = np.zeros((0, 0))
-SETTINGS = {"shrinkage": "parametric", "mean_only": False, "compat": None}
 
 
-def distance_to_refit(fitted: Moments, added: Moments) -> str:
+def distance_to_refit(fitted: Moments, added: Moments, mean_only: bool) -> str:
     """Say how far the harmonized scans of new batches move when all is fitted again, root mean square in sigma.
 
     Both ways are taken by empirical Bayes: the new batches given the fit to `fitted`, and the fit to everything. What a
@@ -31,27 +30,30 @@ def distance_to_refit(fitted: Moments, added: Moments) -> str:
             after = estimable(merge([fitted, added]))
         except (DataError, ConfoundedDesignError) as error:
             return f"update would refuse these scans ({error})"
-    distance = _distance(before, after, added)
+    distance = _distance(before, after, added, mean_only)
     lost = len(set(before.features) - set(after.features))
     aside = f" and set aside {lost} more features" if lost else ""
     return f"update would move the harmonized values there by about {distance:.2g} sigma (root mean square){aside}"
 
 
-def _distance(before: Moments, after: Moments, added: Moments) -> float:
+def _distance(before: Moments, after: Moments, added: Moments, mean_only: bool) -> float:
     common = set(before.features) & set(after.features)
     before, after = (part.select(np.array([name in common for name in part.features])) for part in (before, after))
     some = added.select(np.array([name in common for name in added.features]))
-    old = estimated(empirical_bayes(before), before)
-    extension, _ = Extension(old, Layout.of(before, before), before.levels, SETTINGS, NO_FACTORS, {}).adopted(some)
-    refit = estimated(empirical_bayes(after), after)
-    one = _affine(extension, some)
-    other = _affine(Extension(refit, Layout.of(after, after), after.levels, SETTINGS, NO_FACTORS, {}), some)
+    extension, _ = _by_empirical_bayes(before, mean_only).adopted(some)
+    one, other = _affine(extension, some), _affine(_by_empirical_bayes(after, mean_only), some)
     constant, slope, ratio = (a - b for a, b in zip(one, other, strict=True))
     n = np.broadcast_to(some.n, some.syy.shape)
     squares = n * constant**2 + (slope * (some.sxx @ slope[..., None])[..., 0]).sum(axis=-1)
     squares += 2 * ratio * (slope * some.sxy).sum(axis=-1) + ratio**2 * some.syy
     sigma = extension.parameters["sigma"].values
     return float(np.sqrt((squares / sigma**2).sum() / n.sum()))
+
+
+def _by_empirical_bayes(moments: Moments, mean_only: bool) -> Extension:
+    settings = {"shrinkage": "parametric", "mean_only": mean_only, "compat": None}
+    estimates = estimated(empirical_bayes(moments, mean_only=mean_only), moments)
+    return Extension(estimates, Layout.of(moments, moments), moments.levels, settings, NO_FACTORS, {})
 
 
 def _affine(extension: Extension, moments: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

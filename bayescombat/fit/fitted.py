@@ -149,7 +149,7 @@ class Fit(Harmonizer):
         tree["layout"] = xr.DataTree(extension.layout.to_dataset())
         tree["moments"] = xr.DataTree(merge([self.moments, moments]).to_dataset())
         labels = [extension.layout.levels.label(*pair) for pair in new]
-        said = f"Adopted {listing(labels)}: {distance_to_refit(self.moments, moments)}."
+        said = f"Adopted {listing(labels)}: {distance_to_refit(self.moments, moments, self.mean_only)}."
         adopted = json.dumps([*self._adopted, *new])
         tree.attrs = dict(self.tree.attrs) | {"verdict": f"{self.verdict} {said}", "adopted": adopted}
         return Fit(tree)

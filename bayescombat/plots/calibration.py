@@ -1,5 +1,6 @@
 """Whether intervals hold as often as they say: ranks of the truth in simulations, and coverage."""
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def _checked(ranks: xr.Dataset | xr.DataArray) -> dict[str, np.ndarray]:
     if not isinstance(ranks, xr.Dataset | xr.DataArray):
         raise DataError(f"Expected ranks as an xarray.Dataset or DataArray, found {type(ranks).__name__}.")
     data = {str(ranks.name or "rank"): ranks} if isinstance(ranks, xr.DataArray) else dict(ranks.data_vars)
-    lacking = [name for name, array in data.items() if array.sizes.get("simulation", 0) < 10]
+    lacking = [name for name, array in data.items() if array.sizes.get("simulation", 0) < 10 or not array.size]
     if lacking or not data:
         raise DataError(
             f"Expected ranks of ten or more simulations, with a dim 'simulation', found {listing(lacking) or 'none'}. "
@@ -108,6 +109,9 @@ def _checked(ranks: xr.Dataset | xr.DataArray) -> dict[str, np.ndarray]:
         str(name): array.transpose("simulation", ...).values.reshape(array.sizes["simulation"], -1)
         for name, array in data.items()
     }
+    gone = [name for name, values in found.items() if np.isnan(values).any()]
+    if gone:
+        raise DataError(f"Expected a rank of every simulation, found missing ones in {listing(gone)}. Leave these out.")
     bad = [name for name, values in found.items() if not ((values >= 0) & (values <= 1)).all()]
     if bad:
         raise DataError(
@@ -218,8 +222,17 @@ def coverage(shares: pd.DataFrame, trials: int | pd.Series | pd.DataFrame, *, pr
 
 def _counted(shares: pd.DataFrame, trials: int | pd.Series | pd.DataFrame) -> np.ndarray:
     """Return the trials of every share, (row, column), checked."""
-    if not isinstance(shares, pd.DataFrame) or not shares.size:
-        raise DataError("Expected shares as a DataFrame with a column for each method, found none.")
+    numbers = isinstance(shares, pd.DataFrame) and all(map(pd.api.types.is_numeric_dtype, shares.dtypes))
+    if not numbers or not shares.size:
+        raise DataError(
+            f"Expected shares as a DataFrame with a column of numbers for each method, found {type(shares).__name__}"
+            f"{' that is empty or has others' if isinstance(shares, pd.DataFrame) else ''}. Make one of the shares."
+        )
+    if not isinstance(trials, Real | pd.Series | pd.DataFrame):
+        raise DataError(
+            f"Expected trials as a number, or a Series or DataFrame with the labels of the shares, found "
+            f"{type(trials).__name__}. Label them."
+        )
     held = shares.to_numpy(dtype=float)
     if ((held < 0) | (held > 1)).any():
         raise DataError("Expected shares between 0 and 1, found others. Divide percentages by 100.")

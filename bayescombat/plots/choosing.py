@@ -41,8 +41,9 @@ def named_fits(fits: Fit | Mapping[str, Fit]) -> dict[str, Fit]:
             if one != other:
                 differing = sorted(set(one) ^ set(other))
                 raise DataError(
-                    f"Expected fits of the same {what} labels in the same order, found other ones"
-                    f"{f': {listing(differing)}' if differing else ''}. Fit one study by both methods."
+                    f"Expected fits of the same {what} labels in the same order, found "
+                    f"{f'other ones: {listing(differing)}' if differing else 'another order'}. Fit one study by both "
+                    "methods."
                 )
     return {str(name): fit for name, fit in found.items()}
 
@@ -55,6 +56,8 @@ def chosen_feature(fit: Fit, feature: str | None) -> str:
     DataError
         If it was not modelled.
     """
+    if feature is not None and not isinstance(feature, str):
+        raise DataError(f"Expected the name of one feature, found {feature!r}. Draw several one by one.")
     if feature is not None:
         wanted_features(fit.layout.features, feature)
         return feature
@@ -77,7 +80,7 @@ def chosen_batches(fit: Fit, batches: Sequence[str] | None) -> np.ndarray:
     if batches is None:
         order = np.argsort(-fit.layout.scans, kind="stable")
         return np.asarray(order[np.linspace(0, len(order) - 1, min(len(order), MOST_BATCHES)).round().astype(int)])
-    named = [batches] if isinstance(batches, str) else [str(name) for name in batches]
+    named = [str(name) for name in np.atleast_1d(np.array(batches, dtype=object))]
     unknown = [name for name in named if name not in labels]
     if unknown or not named:
         raise DataError(

@@ -78,7 +78,8 @@ def evaluation(found: Evaluation) -> "Picture":
     parts = {kind: data.isel(metric=np.flatnonzero(data["kind"].values == kind)) for kind in TITLES}
     several = data.sizes["table"]
     tallest = max(part.sizes["metric"] for part in parts.values())
-    picture = new_picture(10, height_of_rows(tallest, total=3.5, least=0.16 * several, most=0.5) + 1.3)
+    least = 0.16 * several
+    picture = new_picture(10, height_of_rows(tallest, total=3.5, least=least, most=max(0.5, least)) + 1.3)
     panels = picture.subplots(1, 2)
     for panel, (kind, part) in zip(panels, parts.items(), strict=True):
         handles = _metrics(panel, part, tallest)

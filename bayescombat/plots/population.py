@@ -61,7 +61,8 @@ def site_distribution(fit: Fit, *, batch_variable: str | None = None) -> "Pictur
     Above are shifts, below scales. On the left are the scalars that say how batches differ: between each other, over
     the features of a typical batch, and how much that differs in turn. On the right is a batch never seen, from a
     typical one: any of its features, as `harmonize` takes it by ``unseen="prior"``, and ticks where the fitted batches
-    are on average over the features.
+    are on average over the features. Where features share factors the prior there is without the patterns that shifts
+    follow, since these are learned from the data.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def site_distribution(fit: Fit, *, batch_variable: str | None = None) -> "Pictur
     k = fit.extensible.fitted.active.index(variable)
     priors = priors_in(fit.tree.attrs)
     shift, log_scale = _new_batch(fit, variable, k, priors)
-    titles = ["Shifts"] if priors == priors.mean_only() else ["Shifts", "Scales"]
+    titles = ["Shifts"] if fit.mean_only else ["Shifts", "Scales"]
     picture = new_picture(10, 2.2 * len(titles) + 0.5)
     panels = picture.subplots(len(titles), 4, width_ratios=(1, 1, 1, 1.4), squeeze=False)
     for panel, (field, label) in zip(panels[:, :3].ravel(), LABELS.items(), strict=False):
@@ -220,6 +221,6 @@ def _told(fit: Fit, variable: str, k: int, shift: NewBatch, log_scale: NewBatch)
     return (
         f"What the batches of {variable!r} are drawn from, before and after {len(shift.fitted)} were fitted. A typical "
         f"batch has a shift of {typical:.2f} sigma and a scale of {unit:.2f}. Of a batch never seen, nine in ten "
-        f"shifts are expected between {low:.2f} and {high:.2f} sigma from there, and scales between {least:.2f} and "
-        f"{most:.2f} times that."
+        f"shifts are expected between {low:.2f} and {high:.2f} sigma from there"
+        f"{'' if fit.mean_only else f', and scales between {least:.2f} and {most:.2f} times that'}."
     )

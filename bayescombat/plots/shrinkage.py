@@ -117,6 +117,8 @@ def _unshrunken(fit: Fit) -> tuple[Effects, np.ndarray]:
         moments, _ = without_factors(fit.learned, fit.asked.factors, fit.asked.despite_covariates)
         _, sigma, hats = unshrunken(moments, fixed_effects(moments))
     gamma, delta = np.where(hats.n > 0, hats.gamma, np.nan), np.sqrt(hats.delta2)
+    if (still := moments.reference_levels) is not None:
+        gamma[still], delta[still] = 0.0, 1.0
     # Batches that were adopted later have no moments here.
     known = {label: place for place, label in enumerate(moments.levels.labels)}
     place = np.array([known.get(str(label), -1) for label in fit.parameters["batch"].values])
@@ -135,6 +137,10 @@ def _effects(fit: Fit, sigma: np.ndarray) -> Effects:
     gamma, delta = mean(parameters["gamma"]) / sigma, np.exp(mean(xr.ufuncs.log(parameters["delta"])))
     middles = [mean(parameters[name]) if name in parameters else None for name in ("gamma_mean", "log_delta_mean")]
     shift, log_scale = middles
+    # A reference batch is drawn from nothing.
+    if shift is not None and log_scale is not None:
+        still = (gamma == 0).all(axis=1) & (delta == 1).all(axis=1)
+        shift, log_scale = (np.where(still, np.nan, middle) for middle in (shift, log_scale))
     # Where features share factors, shifts are expected along the patterns of batches, not at their common mean.
     return Effects(gamma, delta, None if fit.loadings.size else shift, None if log_scale is None else np.exp(log_scale))
 

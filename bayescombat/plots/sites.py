@@ -141,9 +141,9 @@ def _told(values: Values, where: str) -> str:
     ]
     before, after = (float(np.std(part)) for part in means)
     return (
-        f"{len(values.raw)} scans of {values.feature!r} in {len(values.batches)} batches{where}, before and after "
-        f"harmonization. The means of the batches have a standard deviation of {before:.3g} before and {after:.3g} "
-        "after."
+        f"{len(values.raw)} scans of {values.feature!r} in {len(np.unique(values.codes))} batches{where}, before and "
+        f"after harmonization. The means of the batches have a standard deviation of {before:.3g} before and "
+        f"{after:.3g} after."
     )
 
 
@@ -204,8 +204,8 @@ def harmonized(fit: Fit, feature: str | None = None, *, data: pd.DataFrame | Stu
         axes.set_title(f"Estimate and {values.interval}", loc="left", fontsize="medium", color=INK)
     moved = np.abs(values.after - values.raw)
     picture.description = (
-        f"Harmonized against raw values of {values.feature!r}, {len(moved)} scans of {len(values.batches)} batches: "
-        f"moved by {np.median(moved):.3g} in the median and by {moved.max():.3g} at most."
+        f"Harmonized against raw values of {values.feature!r}, {len(moved)} scans of {len(np.unique(values.codes))} "
+        f"batches: moved by {np.median(moved):.3g} in the median and by {moved.max():.3g} at most."
     )
     return picture
 

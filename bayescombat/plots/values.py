@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bayescombat.errors import DataError
 from bayescombat.fit import Fit
 from bayescombat.fit.layout import stacked
 from bayescombat.plots.choosing import check_fit, chosen_feature
@@ -64,10 +65,17 @@ def values_of(fit: Fit, feature: str | None, data: pd.DataFrame | Study | None, 
         Rows; by default those that were fitted.
     at_average : bool
         Whether to move every scan to the average of the preserved covariates.
+
+    Raises
+    ------
+    DataError
+        If the feature was not modelled or never observed in these rows, or there are no rows.
     """
     check_fit(fit)
     name = chosen_feature(fit, feature)
     spec, place = fit.layout.spec, fit.layout.features.index(name)
+    if data is None and "observed_data" not in fit.tree:
+        raise DataError("Expected rows to draw, found a fit without any. Give them: data=table.")
     study = fit.study if data is None else data if isinstance(data, Study) else Study.from_design(data, spec)
     harmonized = (fit.harmonized if data is None else fit.harmonize(study)).sel(feature=name)
     raw = study.y[:, study.features.index(name)]
@@ -80,6 +88,8 @@ def values_of(fit: Fit, feature: str | None, data: pd.DataFrame | Study | None, 
         effect = away @ (beta * spec.kept)
         columns = {key: values * np.exp(-effect) if log else values - effect for key, values in columns.items()}
     seen = ~np.isnan(raw)
+    if not seen.any():
+        raise DataError(f"Expected values of {name!r}, found it missing in all {len(raw)} rows. Name another feature.")
     return Values(
         feature=name,
         raw=columns["raw"][seen],
