@@ -23,7 +23,7 @@ from bayescombat.vocabulary import HYPERPARAMETERS, POPULATION
 
 SCANS = (20, 10, 5, 2, 1)
 FEATURES = 6
-SIMULATIONS = 1000
+SIMULATIONS = 500
 # Draws that ranks are taken among: every tenth, of effective sizes that are seldom less than half of all draws.
 KEPT = 99
 SETTINGS = Settings(draws=500, tune=500, chains=2, cores=1, target_accept=0.99, progress_bar=False)
@@ -298,8 +298,8 @@ def table(simulations: int = SIMULATIONS, progress_bar: bool = False) -> pd.Data
     """Return the uniformity of ranks: of the model as it stands, as `fit` scales it, and of two faulty fits."""
     found = {
         "exact": ranks(simulations, progress_bar=progress_bar),
-        "as fit() scales": ranks(3 * simulations // 10, own_scale=True, progress_bar=progress_bar),
-        "priors half as wide": ranks(simulations // 10, narrowed(bc.Priors()), progress_bar=progress_bar),
-        "scans counted twice": ranks(simulations // 10, copies=2, progress_bar=progress_bar),
+        "as fit() scales": ranks(3 * simulations // 5, own_scale=True, progress_bar=progress_bar),
+        "priors half as wide": ranks(simulations // 5, narrowed(bc.Priors()), progress_bar=progress_bar),
+        "scans counted twice": ranks(simulations // 5, copies=2, progress_bar=progress_bar),
     }
     return pd.concat({kind: uniformity(part) for kind, part in found.items()}, names=["fit", "parameter"])

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,15 @@ SIZES = (1, 1, 2, 2, 3, 5, 10, 20, 50, 50)
 SHORT: dict[str, object] = {"chains": 2, "tune": 500, "draws": 500, "progress_bar": False}
 # Sites, how many studies, and how NUTS is run, by number of features.
 STUDIES: dict[int, tuple[tuple[int, ...], int, dict[str, object]]] = {
-    1: (SIZES, 100, SHORT),
-    5: (SIZES, 30, SHORT),
-    50: (SIZES, 8, SHORT),
+    1: (SIZES, 60, SHORT),
+    5: (SIZES, 24, SHORT),
+    50: (SIZES, 6, SHORT),
     100: (SITES, 24, {"progress_bar": False}),
     500: (SIZES, 2, SHORT),
 }
 TAILS = (0.05, 0.95)
+# What `covered` tells of.
+MEASURES = ("values", "gamma", "average")
 
 
 def shifts_of(fit: bc.Fit) -> np.ndarray:
@@ -125,10 +128,10 @@ def averaged(found: pd.DataFrame, by: str) -> pd.DataFrame:
     """Return RMSE of every method, and coverage in percent of those that have draws, by a column."""
     mean = found.drop(columns="site", errors="ignore").groupby([by, "method"], sort=False).mean(numeric_only=True)
     mean["RMSE"] = mean["error"] ** 0.5
-    for name in ("values", "gamma", "average"):
-        mean[name] *= 100
-    wide = mean[["RMSE", "values", "gamma", "average"]].unstack("method")
-    return wide.dropna(axis=1, how="all")
+    mean[list(MEASURES)] *= 100
+    wide = mean[["RMSE", *MEASURES]].unstack("method")
+    order = [pair for pair in product(["RMSE", *MEASURES], found["method"].unique()) if not wide[pair].isna().all()]
+    return wide[order]
 
 
 def table(studies: Mapping[int, tuple[tuple[int, ...], int, dict[str, object]]] = STUDIES) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import bayescombat as bc
 from benchmarks.coverage import SHORT, SITES, TAILS, averaged, judged, shifts_of
 
 FEATURES = 50
-REPLICATES = 8
+REPLICATES = 6
 # The site of ten scans.
 FAR_SITE = 6
 FAR = 3.0
