@@ -1,7 +1,7 @@
 """Simulation with known truth that departs from the model: what still holds of error and interval coverage."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -184,10 +184,10 @@ def robust(seed: int = 0) -> pd.DataFrame:
     return judged(heavy_tails(seed, ROBUST_FEATURES), methods)
 
 
-def table(replicates: int = REPLICATES) -> pd.DataFrame:
+def table(replicates: int = REPLICATES, names: Iterable[str] = DEPARTURES) -> pd.DataFrame:
     """Return RMSE in units of sigma and coverage of 90 % intervals in percent, by departure and kind of site."""
     parts = {}
-    for name, departure in DEPARTURES.items():
-        found = pd.concat([replicate(departure, seed) for seed in range(replicates)])
+    for name in names:
+        found = pd.concat([replicate(DEPARTURES[name], seed) for seed in range(replicates)])
         parts[name] = averaged(found.astype({"average": float}), "sites").sort_index()
     return pd.concat(parts, names=["departure"])
