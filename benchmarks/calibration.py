@@ -114,7 +114,7 @@ def on_scale_of(like: Standardised, moments: Moments) -> Standardised:
 
 
 def posterior_of(
-    study: bc.Study, like: Standardised | None, priors: bc.Priors, settings: Settings, twice: bool = False
+    study: bc.Study, like: Standardised | None, priors: bc.Priors, settings: Settings
 ) -> tuple[xr.Dataset, int]:
     """Return draws (draw, ...) of what `Prior` has the truth of, and how many diverged.
 
@@ -125,12 +125,8 @@ def posterior_of(
         The scale of the priors; by default that of the study, as by `bayescombat.fit`.
     priors : Priors
     settings : Settings
-    twice : bool
-        Whether the fit is told twice of every scan of sites that have several.
     """
     moments = estimable(Moments.from_study(study))
-    if twice:
-        moments = bc.merge([moments, moments.of_batches(np.flatnonzero(moments.scans > 1))])
     standard = None if like is None else on_scale_of(like, moments)
     tree = sample(packed(moments, priors, standard=standard), settings)
     found = bc.identify(tree["posterior"].to_dataset(), moments, settings.seed)
@@ -158,7 +154,6 @@ def ranks(
     simulations: int = SIMULATIONS,
     priors: bc.Priors | None = None,
     own_scale: bool = False,
-    twice: bool = False,
     seed: int = 0,
     settings: Settings = SETTINGS,
     progress_bar: bool = False,
@@ -174,8 +169,6 @@ def ranks(
     own_scale : bool
         Whether the priors of the fit are on the scale of its own data, as by `bayescombat.fit`, and not on that of the
         simulation.
-    twice : bool
-        Whether the fit is told twice of every scan of sites that have several, which has to be found out.
     seed : int
         Of simulations and fits.
     settings : Settings
@@ -194,7 +187,7 @@ def ranks(
     with bar("Calibration", simulations, shown=progress_bar) as advance:
         for number, y in enumerate(prior.y):
             own = replace(settings, seed=seed * 10**6 + number)
-            found, diverged = posterior_of(replace(prior.study, y=y), like, priors or bc.Priors(), own, twice)
+            found, diverged = posterior_of(replace(prior.study, y=y), like, priors or bc.Priors(), own)
             parts.append(_rank(found, prior.truth.isel(simulation=number), rng))
             divergences.append(diverged)
             advance()
@@ -297,11 +290,10 @@ def narrowed(priors: bc.Priors) -> bc.Priors:
 
 
 def table(simulations: int = SIMULATIONS, progress_bar: bool = False) -> pd.DataFrame:
-    """Return the uniformity of ranks: of the model as it stands, as `fit` scales it, and of two faulty fits."""
+    """Return the uniformity of ranks: of the model as it stands, as `fit` scales it, and of a faulty fit."""
     found = {
         "exact": ranks(simulations, progress_bar=progress_bar),
         "as fit() scales": ranks(3 * simulations // 5, own_scale=True, progress_bar=progress_bar),
         "priors half as wide": ranks(simulations // 5, narrowed(bc.Priors()), progress_bar=progress_bar),
-        "scans counted twice": ranks(simulations // 5, twice=True, progress_bar=progress_bar),
     }
     return pd.concat({kind: uniformity(part) for kind, part in found.items()}, names=["fit", "parameter"])
