@@ -1,25 +1,35 @@
 """The shrunken-site test on real tables: large sites cut to few scans, against the estimate from all their scans."""
 
 import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 import bayescombat as bc
+from bayescombat.progress import bar
+from benchmarks.coverage import TAILS, shifts_of
 from benchmarks.tables import TABLES
 
-SCANS = (3, 5, 10)
+SCANS = (1, 2, 3, 5, 10, 20)
 LARGEST = 6
-CASES = {"fcon1000": 75, "abide1_fs6": None}
-NUTS: dict[str, object] = {"chains": 2, "draws": 500, "tune": 500, "seed": 1, "progress_bar": False}
-METHODS: dict[str, dict[str, object]] = {
-    "EB": {"method": "eb"},
+CASES = {"fcon1000": 75, "abide1_fs6": None, "mriqc_abide": None}
+NUTS: dict[str, object] = {"chains": 2, "draws": 400, "tune": 400, "seed": 1, "progress_bar": False}
+COLUMNS = ["table", "site", "scans", "cut", "method", "single", "mean", "in 90 %", "mean in 90 %"]
+RAW, DRAWS = "no correction", "EB, draws"
+type Methods = Mapping[str, Mapping[str, object]]
+QUICK: Methods = {
+    "no shrinkage": {"method": "eb", "shrinkage": "none"},
+    # Beside the point estimate, of which there is no interval.
+    "EB": {"method": "eb", "uncertainty": True, "seed": 1},
     "EB, shared factors": {"method": "eb", "shared_factors": "auto"},
-    "NUTS, no shared factors": NUTS | {"shared_factors": 0},
-    "NUTS": NUTS,
 }
+SAMPLED: Methods = {"NUTS, independent": NUTS | {"shared_factors": 0}, "NUTS": NUTS}
+# Cuts of every site for each number of scans.
+CUTS, CUTS_BY_NUTS = 3, 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +60,15 @@ class Case:
         keep[np.setdiff1d(mine, chosen)] = False
         return part(study, keep)
 
-    def errors(self, fit: bc.Fit, site: str) -> xr.DataArray:
-        """Return errors of a site's mean at the average covariates of all scans, in units of sigma."""
-        parameters, names = fit.parameters, self.truth["feature"].values
+    def errors(self, fit: bc.Fit, site: str, shift: xr.DataArray) -> xr.DataArray:
+        """Return errors of a site's mean, given its shift, at the average covariates of all scans; units of sigma."""
+        parameters = fit.parameters
         moved = self.study.x.mean(axis=0) - fit.layout.center[0]
-        found = parameters["alpha"] + parameters["gamma"].sel(batch=site)
+        found = parameters["alpha"] + shift
         found = found + (parameters["beta"] * xr.DataArray(moved, dims="covariate")).sum("covariate")
         truth = self.truth["alpha"] + self.truth["gamma"].sel(batch=site)
-        return ((found - truth) / self.truth["sigma"]).sel(feature=names)
+        # Of features that the fit has too: two scans may happen to have one value, which sets it aside.
+        return (found - truth) / self.truth["sigma"]
 
 
 def part(study: bc.Study, rows: np.ndarray | slice, features: int | None = None) -> bc.Study:
@@ -72,40 +83,89 @@ def part(study: bc.Study, rows: np.ndarray | slice, features: int | None = None)
 
 
 def judged(error: xr.DataArray) -> dict[str, float]:
-    """Return the mean square error, and for draws whether 90 % intervals hold the truth, singly and on average."""
-    if "draw" not in error.dims:
-        return {"rmse": float((error**2).mean())}
-    over = ("chain", "draw")
-    low, high = error.quantile([0.05, 0.95], over)
-    low_mean, high_mean = error.mean("feature").quantile([0.05, 0.95], over)
-    return {
-        "rmse": float((error.mean(over) ** 2).mean()),
-        "single": float(((low < 0) & (high > 0)).mean()),
-        "joint": float((low_mean < 0) & (high_mean > 0)),
-    }
+    """Return mean square errors, and for draws whether 90 % intervals hold the truth, by feature and on average."""
+    over = [dim for dim in ("chain", "draw") if dim in error.dims]
+    found = {"single": float((error.mean(over) ** 2).mean()), "mean": float(error.mean() ** 2)}
+    if not over:
+        return found
+    low, high = error.quantile(TAILS, over)
+    low_mean, high_mean = error.mean("feature").quantile(TAILS, over)
+    found["in 90 %"] = 100 * float(((low < 0) & (high > 0)).mean())
+    found["mean in 90 %"] = 100 * float((low_mean < 0) & (high_mean > 0))
+    return found
 
 
-def measured(case: Case, site: str, scans: int, seed: int, methods: dict[str, dict[str, object]]) -> pd.DataFrame:
-    """Return what every method makes of one cut site."""
-    rows = []
+def measured(case: Case, site: str, scans: int, seed: int, methods: Methods) -> Iterator[dict[str, object]]:
+    """Yield what every method makes of one cut site."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bc.BayesCombatWarning)
         study = case.cut(site, scans, seed)
         for method, arguments in methods.items():
             fit = bc.fit(study, **arguments)
-            rows.append({"method": method, "scans": scans, **judged(case.errors(fit, site))})
-    return pd.DataFrame(rows)
+            shift = fit.parameters["gamma"].sel(batch=site)
+            yield {"method": method, **judged(case.errors(fit, site, shift))}
+            if method == "no shrinkage":
+                yield {"method": RAW, **judged(case.errors(fit, site, 0 * shift))}
+            if "uncertainty" in arguments:
+                drawn = shifts_of(fit)[:, study.batches.index(site)]
+                drawn = xr.DataArray(drawn, dims=("draw", "feature"), coords={"feature": shift["feature"]})
+                yield {"method": DRAWS, **judged(case.errors(fit, site, drawn))}
 
 
-def of_case(name: str, cuts: int, methods: dict[str, dict[str, object]]) -> pd.DataFrame:
-    """Return RMSE in units of sigma, and coverage of 90 % intervals, over the sites and cuts of one table."""
+def of_case(name: str, cuts: int, methods: Methods, store: Path | None = None) -> pd.DataFrame:
+    """Return what methods make of every cut of one table, a row for each cut and method.
+
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    cuts : int
+        Cuts of each of six sites for each number of scans.
+    methods : mapping
+        Arguments of `bayescombat.fit` by name.
+    store : path, optional
+        A file to keep rows in; an interrupted run goes on from it.
+    """
     case = Case.of(name, CASES[name])
-    jobs = [(site, scans, seed) for seed in range(cuts) for scans in SCANS for site in case.sites]
-    found = pd.concat([measured(case, *job, methods) for job in jobs])
-    mean = found.groupby(["scans", "method"], sort=False).mean()
-    return mean.assign(rmse=mean["rmse"] ** 0.5)
+    known = pd.read_csv(store) if store is not None and store.exists() else pd.DataFrame()
+    rows = known.to_dict("records")
+    done = {(row["table"], row["site"], row["scans"], row["cut"], row["method"]) for row in rows}
+    jobs = [(site, scans, cut) for cut in range(cuts) for scans in SCANS for site in case.sites]
+    with bar(name, len(jobs), shown=True) as advance:
+        for site, scans, cut in jobs:
+            job = {"table": name, "site": site, "scans": scans, "cut": cut}
+            left = {method: methods[method] for method in methods if (*job.values(), method) not in done}
+            found = [job | row for row in measured(case, site, scans, cut, left)]
+            rows += found
+            if store is not None and found:
+                pd.DataFrame(found, columns=COLUMNS).to_csv(store, mode="a", header=not store.exists(), index=False)
+            advance()
+    result = pd.DataFrame(rows)
+    return result[result["table"] == name]
 
 
-def table(cuts: int = 1, methods: dict[str, dict[str, object]] | None = None) -> pd.DataFrame:
-    """Return RMSE and coverage on every table, six sites each, `cuts` cuts of every site for each number of scans."""
-    return pd.concat({name: of_case(name, cuts, methods or METHODS) for name in CASES}, names=["table"])
+def summarised(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return RMSE in units of sigma and coverage in percent over the cuts, each with a standard error.
+
+    Cuts are taken for independent, although there are only as many sites as there are.
+    """
+    groups = rows.groupby(["table", "scans", "method"], sort=False)[COLUMNS[5:]]
+    mean, error = groups.mean(), groups.std().div(groups.count() ** 0.5)
+    found = {"cuts": groups.size()}
+    for name, label in (("single", "RMSE"), ("mean", "RMSE of the mean")):
+        found[label] = mean[name] ** 0.5
+        found[f"± {label}"] = error[name] / (2 * found[label])
+    for name in COLUMNS[7:]:
+        found[name], found[f"± {name}"] = mean[name], error[name]
+    return pd.DataFrame(found)
+
+
+def table(cuts: int = CUTS, cuts_by_nuts: int = CUTS_BY_NUTS, store: Path | None = None) -> pd.DataFrame:
+    """Return error and coverage on every table, six sites each: of a site's mean, by feature and over the features."""
+    plans = (cuts, QUICK), (cuts_by_nuts, SAMPLED)
+    rows = pd.concat([of_case(name, *plan, store) for name in CASES for plan in plans])
+    # What is kept in a file comes back with every plan.
+    rows = rows.drop_duplicates(COLUMNS[:5])
+    parts = {"all": rows, "those that NUTS had": rows[rows["cut"] < cuts_by_nuts]}
+    found = pd.concat({kind: summarised(part) for kind, part in parts.items()}, names=["of cuts"])
+    return found.sort_index(level=["of cuts", "table", "scans"], sort_remaining=False)

@@ -15,6 +15,7 @@ from benchmarks import (
     evaluation,
     mixing,
     newcomers,
+    robustness,
     speed,
     unseen,
     voxels,
@@ -76,15 +77,42 @@ def test_missing_cells_cost_at_most_five_times_the_time() -> None:
 
 @pytest.fixture(scope="module")
 def simulation() -> pd.DataFrame:
-    return coverage.table()
+    return coverage.table({100: coverage.STUDIES[100]})
 
 
 def test_intervals_cover_at_every_site_size(simulation: pd.DataFrame) -> None:
-    assert simulation["coverage"].between(0.86, 0.94).all(), simulation["coverage"]
+    found = simulation["values", "NUTS"]
+    assert found.between(86, 94).all(), found
 
 
 def test_full_bayes_errs_less_than_empirical_bayes_at_every_site_size(simulation: pd.DataFrame) -> None:
-    assert (simulation["nuts"] < simulation["eb"]).all(), simulation
+    assert (simulation["RMSE", "NUTS"] < simulation["RMSE", "EB"]).all(), simulation
+
+
+@pytest.mark.parametrize(("features", "studies"), [(1, 60), (5, 20)])
+def test_intervals_cover_with_few_features(features: int, studies: int) -> None:
+    sites, _, settings = coverage.STUDIES[features]
+    found = coverage.table({features: (sites, studies, settings)})["gamma", "NUTS"]
+    # Of 600 and 1,000 shifts, those of a study tied by the average; seen: 86 and 88.
+    assert 82 <= found.mean() <= 95, found
+
+
+@pytest.fixture(scope="module")
+def departures() -> pd.DataFrame:
+    return robustness.table(4, ["noise with heavy tails", "cells far out", "correlated features"])
+
+
+@pytest.mark.parametrize("departure", ["noise with heavy tails", "cells far out"])
+def test_harmonized_values_are_nearer_to_the_truth_than_raw_ones_where_the_model_is_wrong(
+    departures: pd.DataFrame, departure: str
+) -> None:
+    error = departures.loc[departure, "RMSE"]
+    assert (error["NUTS"] < 0.9 * error["raw"]).all(), error
+
+
+def test_averages_over_correlated_features_want_shared_factors(departures: pd.DataFrame) -> None:
+    found = departures.loc["correlated features", "average"]
+    assert found["NUTS"].mean() >= 75 > found["NUTS, independent"].mean(), found
 
 
 def test_intervals_cover_at_every_site_size_with_two_batch_variables() -> None:

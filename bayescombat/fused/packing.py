@@ -54,7 +54,9 @@ def applies(moments: Moments) -> bool:
     return moments.subjects is None and not moments.spec.smooths and len(moments.levels.active) == 1
 
 
-def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> Packed:
+def packed(
+    moments: Moments, priors: Priors, sharing: Sharing | None = None, standard: Standardised | None = None
+) -> Packed:
     """Put the moments of estimable features and the priors together.
 
     Parameters
@@ -65,8 +67,10 @@ def packed(moments: Moments, priors: Priors, sharing: Sharing | None = None) -> 
         Scales of the priors.
     sharing : Sharing, optional
         What features share.
+    standard : Standardised, optional
+        The moments on the scale that the priors are meant on; by default on their own.
     """
-    standard = standardise(moments)
+    standard = standard or standardise(moments)
     start = starting_point(standard, priors)
     (effects,), squares = parametrised(moments, start, priors, sharing)
     shifts, scales = effects.shifts, effects.scales
