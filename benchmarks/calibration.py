@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -262,25 +261,6 @@ def uniformity(found: xr.Dataset) -> pd.DataFrame:
 def _with_error(name: str, values: np.ndarray) -> dict[str, float]:
     each = values.mean(axis=1)
     return {name: float(each.mean()), f"± {name}": float(each.std(ddof=1) / len(each) ** 0.5)}
-
-
-def figure(found: xr.Dataset) -> Any:
-    """Return a figure of ranks as by `ranks`: how far each entry's distribution function is from the diagonal.
-
-    The band is simultaneous for one entry: it would hold 95 % of the lines of uniform ranks.
-    """
-    import matplotlib.pyplot as plt
-    from arviz_stats.ecdf_utils import ecdf_pit
-
-    drawn, axes = plt.subplots(3, 6, figsize=(15, 7), sharex=True, sharey=True, layout="constrained")
-    for axis, (name, array) in zip(axes.flat, found.data_vars.items(), strict=True):
-        entries = array.values.reshape(array.sizes["simulation"], -1).T
-        points, _, lower, upper = ecdf_pit(entries[0], 0.95, 1000)
-        axis.fill_between(points, lower - points, upper - points, color="0.85")
-        for entry in entries:
-            axis.plot(points, np.searchsorted(np.sort(entry), points) / len(entry) - points, linewidth=0.6)
-        axis.set_title(name)
-    return drawn
 
 
 def narrowed(priors: bc.Priors) -> bc.Priors:
