@@ -1,11 +1,25 @@
 """Small studies that several test files take apart."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+import numba
 import numpy as np
+import pytest
 import xarray as xr
 
 import bayescombat as bc
+from bayescombat.fused import density, expansion, sources
+
+
+@contextmanager
+def compiled_quickly() -> Iterator[None]:
+    """Let machine code of PyMC models be made twice as fast, and run slower; what stays on disk is made before."""
+    density(sources()), expansion(sources())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("numba.core.config.OPT", type(numba.config.OPT)(0))
+        yield
 
 
 def small_study(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import combaters
-import numba
 import numpy as np
 import pandas as pd
 import pymc as pm
@@ -25,9 +24,9 @@ from pytensor.compile.mode import Mode
 from scipy import stats
 
 import bayescombat as bc
-from bayescombat.fused import density, expansion, sources
 from bayescombat.hidden import without_factors
 from bayescombat.residuals import moved
+from tests.studies import compiled_quickly
 
 # Of four features a scan with two holes tells of no factor.
 pytestmark = pytest.mark.filterwarnings("ignore:Too few features observed:bayescombat.FeatureWarning")
@@ -71,10 +70,7 @@ MEANINGLESS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation() -> Iterator[None]:
-    """Let machine code of the PyMC models be made twice as fast, and run slower; what stays on disk is made before."""
-    density(sources()), expansion(sources())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("numba.core.config.OPT", type(numba.config.OPT)(0))
+    with compiled_quickly():
         yield
 
 

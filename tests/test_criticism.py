@@ -65,17 +65,6 @@ def test_replicated_tables_are_drawn_from_these_densities() -> None:
     np.testing.assert_allclose(found[:, 0].std(axis=0), spread, rtol=4 / (2 * many) ** 0.5)
 
 
-def test_scans_of_a_subject_share_its_intercept() -> None:
-    simulation = bc.datasets.simulate((24, 24, 24), features=2, repeats=6, subject_sd=3.0, seed=1)
-    roles = {"batch": "site", "subject": "subject", "features": simulation.features}
-    fit = bc.fit(bc.Study.from_dataframe(simulation.table, **roles), chains=2, draws=300, seed=1, progress_bar=False)
-    found = bc.predictive_check(fit, 300, progress_bar=False)
-    width = (found["upper"] - found["lower"]).sel(statistic="mean").mean("batch")
-    tau = fit.parameters["subject_sd"].mean(("chain", "draw"))
-    # Of four subjects at every site.
-    assert (width > 2 * 1.645 * tau / 4**0.5).all()
-
-
 def test_statistics_are_those_of_pandas() -> None:
     values = np.random.default_rng(2).normal(1e6, 1, size=(3, 9, 2))
     values[:, [1, 4], 0] = np.nan

@@ -55,6 +55,14 @@ def nuts() -> bc.Fit:
     return bc.fit(study_of(table()), chains=2, tune=500, draws=1000, seed=1, progress_bar=False)
 
 
+def test_predictive_checks_give_the_scans_of_a_subject_one_intercept(nuts: bc.Fit) -> None:
+    found = bc.predictive_check(nuts, 300, progress_bar=False)
+    width = (found["upper"] - found["lower"]).sel(statistic="mean").mean("batch")
+    tau = nuts.parameters["subject_sd"].mean(("chain", "draw"))
+    # Of five, four, three and three subjects; intercepts of scans would make it 1.7 times less wide.
+    assert (width > 2 * 1.645 * tau * np.mean([5**-0.5, 4**-0.5, 3**-0.5, 3**-0.5])).all()
+
+
 # ---------------------------------------------------------------- restricted maximum likelihood
 
 
