@@ -122,8 +122,8 @@ def fit(
     robust : bool
         For NUTS of a study with independent features: noise is Student's t, with degrees of freedom ``nu`` that all
         features have in common, so that outlying values have less say. All values stand in the model, which PyMC
-        compiles anew: it takes many times as long, more so with more scans. The fit neither updates nor adopts, and
-        imputes nothing. Not with subjects.
+        compiles anew: some thirty times the processor time for 65 scans of ten features, more with more scans. The fit
+        neither updates nor adopts, and imputes nothing. Not with subjects.
 
     Returns
     -------
