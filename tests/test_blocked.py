@@ -269,6 +269,7 @@ def test_a_study_in_chunks_gives_the_same(tree: xr.DataTree, tmp_path: Path) -> 
     np.testing.assert_array_equal(found["harmonized"]["mean"], tree["harmonized"]["mean"])
 
 
+@pytest.mark.slow
 def test_two_distributed_workers_give_the_same(tree: xr.DataTree, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="Dask is not installed")
     with (

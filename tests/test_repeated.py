@@ -287,8 +287,7 @@ def points(model: pm.Model, count: int = 3) -> Iterator[Point]:
         yield {name: value + 0.1 * rng.normal(size=np.shape(value)) for name, value in model.initial_point().items()}
 
 
-@pytest.mark.parametrize("holes", [0.0, 0.2])
-@pytest.mark.parametrize("variables", ["site", ["site", "software"]])
+@pytest.mark.parametrize(("holes", "variables"), [(0.0, "site"), (0.2, ["site", "software"])])
 def test_integrated_intercepts_and_their_conditional_make_the_textbook_form(holes: float, variables: object) -> None:
     study = study_of(table(holes), batch=variables)
     moments, textbook = bc.build_model(study), bc.build_model(study, likelihood="observations")
