@@ -61,7 +61,8 @@ def wanted_features(modelled: Sequence[str], features: str | Iterable[str] | Non
         If one was not modelled, or none is asked for.
     """
     asked = modelled if features is None else [features] if isinstance(features, str) else list(features)
-    unknown = [name for name in asked if name not in set(modelled)]
+    known = set(modelled)
+    unknown = [name for name in asked if name not in known]
     if unknown or not len(asked):
         raise DataError(
             f"Expected features that were modelled, found {listing(unknown) or 'none'}."
