@@ -20,7 +20,7 @@ from bayescombat.study import Study
 if TYPE_CHECKING:
     from arviz_stats import ELPDData
 
-__all__ = ["LeftOut", "loo", "predictive_check"]
+__all__ = ["LeftOut", "largest_good_k", "loo", "predictive_check"]
 
 By = Literal["value", "scan", "feature"]
 
@@ -54,7 +54,7 @@ class LeftOut:
     @property
     def good_k(self) -> float:
         """The largest ``pareto_k`` at which ``elpd`` can be trusted with so many draws."""
-        return float(min(1 - 1 / np.log10(self.draws), 0.7))
+        return largest_good_k(self.draws)
 
     def elpd(self, by: By = "scan") -> "ELPDData":
         """Return what ArviZ compares models by: ``az.compare({"one": one.elpd(), "other": other.elpd()})``.
@@ -103,6 +103,11 @@ class LeftOut:
         worst = bad.to_series().sort_values(ascending=False).head(3)
         some = ", ".join(f"{100 * share:.1f} % in {name!r}" for name, share in worst.items() if share)
         return f"{said}\n  Not to be trusted, Pareto k above {self.good_k:.2f}: {some}"
+
+
+def largest_good_k(draws: int) -> float:
+    """Return the Pareto k up to which importance sampling from so many draws can be trusted."""
+    return float(min(1 - 1 / np.log10(draws), 0.7))
 
 
 def loo(fit: Fit, *, progress_bar: bool = True) -> LeftOut:

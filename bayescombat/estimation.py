@@ -103,8 +103,7 @@ def by_nuts(
     posterior = identify(sampled["posterior"].to_dataset(), moments, settings.seed)
     still = moments.reference_levels
     reference = [] if still is None else [moments.levels.labels[level] for level in still]
-    held = priors == priors.mean_only()
-    found = verdict_of(posterior, stats, asked=settings.total, reference=reference, held=held)
+    found = verdict_of(posterior, stats, asked=settings.total, reference=reference, held=priors.scales_held)
     if not found.converged:
         warn(found.words, ConvergenceWarning)
     tree = xr.DataTree.from_dict(

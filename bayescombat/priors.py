@@ -100,6 +100,11 @@ class Priors:
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
                 raise BayesCombatError(f"Expected Priors.{field.name} to be a positive finite number, found {value!r}.")
 
+    @property
+    def scales_held(self) -> bool:
+        """Whether all batches are of one scale, as by `mean_only`."""
+        return self == self.mean_only()
+
     def mean_only(self) -> Self:
         """Return these priors with all batches of one scale: delta is one to within a ten-thousandth.
 

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from bayescombat.adjust import blocks
+from bayescombat.criticism import largest_good_k
 from bayescombat.errors import BayesCombatError
 from bayescombat.estimation import priors_in
 from bayescombat.fit import Fit
@@ -82,8 +83,7 @@ def prior_sensitivity(fit: Fit, factor: float = 2.0) -> xr.Dataset:
             found[name] = (("prior", "median", *over), moved.reshape(*shape, -1), {"units": "posterior sd"})
             found[f"{name}_sd"] = (("prior", "median", *over), ratio.reshape(*shape, -1), {"units": "1"})
     found["pareto_k"] = (("prior", "median"), worst.reshape(shape), {"units": "1"})
-    draws = parameters.sizes["chain"] * parameters.sizes["draw"]
-    return xr.Dataset(found, coords, {"good_k": float(min(1 - 1 / np.log10(draws), 0.7))})
+    return xr.Dataset(found, coords, {"good_k": largest_good_k(weights.shape[1])})
 
 
 def _log_ratios(parameters: xr.Dataset, priors: Priors, still: bool, moves: np.ndarray) -> dict[str, np.ndarray]:
@@ -92,7 +92,8 @@ def _log_ratios(parameters: xr.Dataset, priors: Priors, still: bool, moves: np.n
     for name, variable in DRAWN.items():
         if variable not in parameters or (still and name.startswith("log_delta")):
             continue
-        values = stacked(parameters, variable).reshape(parameters.sizes["chain"] * parameters.sizes["draw"], -1)
+        values = stacked(parameters, variable)
+        values = values.reshape(len(values), -1)
         log_median, log_sd = np.log(getattr(priors, f"{name}_median")), getattr(priors, f"{name}_log_sd")
         away = (values if variable.endswith("log_typical") else np.log(values)) - log_median
         found[name] = ((2 * away - moves[:, None, None]) * moves[:, None, None]).sum(axis=-1) / (2 * log_sd**2)

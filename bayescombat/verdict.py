@@ -72,19 +72,19 @@ def verdict_of(
     known = posterior[[name for name in posterior.data_vars if posterior[name].size]]
     rhat, bulk, tail = _figures_of_parameters(known)
     judged = [name for name in known if not (held and str(name).startswith(OF_SCALES))]
-    looked_at = [part[judged] for part in (rhat, bulk, tail)]
+    judged_rhat, judged_bulk, judged_tail = (part[judged] for part in (rhat, bulk, tail))
     found = _not_finite(known)
     if draws < asked:
         found.append(f"sampling was interrupted after {draws} of {asked} draws")
     if chains < 2:
         found.append("one chain cannot show whether it converged; use four")
     else:
-        found += _worst("R-hat", looked_at[0], LARGEST_RHAT, True, reference)
+        found += _worst("R-hat", judged_rhat, LARGEST_RHAT, True, reference)
     fewest = SMALLEST_ESS_PER_CHAIN * chains
-    found += _worst("bulk effective sample size", looked_at[1], fewest, False, reference)
-    found += _worst("tail effective sample size", looked_at[2], fewest, False, reference)
+    found += _worst("bulk effective sample size", judged_bulk, fewest, False, reference)
+    found += _worst("tail effective sample size", judged_tail, fewest, False, reference)
     found += _of_the_sampler(stats)
-    figures = _figures(looked_at, stats)
+    figures = _figures(judged_rhat, judged_bulk, judged_tail, stats)
     if found:
         words = f"Not to be trusted as it stands: {'; '.join(found)}. {ADVICE} ({figures})"
     else:
@@ -154,9 +154,7 @@ def _worst(name: str, values: xr.Dataset, limit: float, above: bool, reference: 
     return [f"{name} {relation} for {listing([label for _, label in beyond])} (worst {beyond[0][0]:.4g})"]
 
 
-def _figures(looked_at: Sequence[xr.Dataset], stats: xr.Dataset) -> str:
-    rhat, bulk, tail = looked_at
-
+def _figures(rhat: xr.Dataset, bulk: xr.Dataset, tail: xr.Dataset, stats: xr.Dataset) -> str:
     def flat(values: xr.Dataset) -> np.ndarray:
         all_of_them = np.concatenate([array.values.ravel() for array in values.data_vars.values()])
         return all_of_them[np.isfinite(all_of_them)]

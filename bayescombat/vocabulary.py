@@ -14,10 +14,16 @@ POPULATION = (
 # By prior (a field of `Priors` without its `_median`), what is drawn from it. What a typical batch or feature has is
 # drawn as its logarithm.
 DRAWN = {
-    f"{name}_{part}": f"{name}_{variable}"
-    for name in ("gamma", "log_delta", "smooth")
-    for part, variable in (("mean", "mean_spread"), ("sd", "sd_log_typical"), ("sd_spread", "sd_spread"))
-} | {"nu": "nu"}
+    "gamma_mean": "gamma_mean_spread",
+    "gamma_sd": "gamma_sd_log_typical",
+    "gamma_sd_spread": "gamma_sd_spread",
+    "log_delta_mean": "log_delta_mean_spread",
+    "log_delta_sd": "log_delta_sd_log_typical",
+    "log_delta_sd_spread": "log_delta_sd_spread",
+    "smooth_sd": "smooth_sd_log_typical",
+    "smooth_sd_spread": "smooth_sd_spread",
+    "nu": "nu",
+}
 DIMS = {
     "alpha": ("feature",),
     "beta": ("feature", "covariate"),

@@ -139,8 +139,7 @@ class Contents:
         """Whether the location alone was to be adjusted."""
         if self.method == "eb":
             return bool(self.settings["mean_only"])
-        priors = priors_in(self.tree.attrs)
-        return priors == priors.mean_only()
+        return priors_in(self.tree.attrs).scales_held
 
     @property
     def _adopted(self) -> list[list[str]]:

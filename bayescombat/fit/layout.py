@@ -14,7 +14,7 @@ from bayescombat.columns import names_index
 from bayescombat.design import DesignSpec
 from bayescombat.moments import Moments
 
-__all__ = ["Layout", "stacked"]
+__all__ = ["Layout", "averaged", "stacked"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,3 +113,8 @@ def stacked(parameters: xr.Dataset, name: str) -> np.ndarray:
     values = array.transpose(*leading, ...).values
     shape = values.shape[len(leading) :]
     return np.asarray(values.reshape(math.prod(values.shape[: len(leading)]), *shape))
+
+
+def averaged(values: xr.DataArray) -> xr.DataArray:
+    """Return the mean over the draws; an estimate as it is."""
+    return values.mean([dim for dim in ("chain", "draw") if dim in values.dims])

@@ -7,6 +7,7 @@ import numpy as np
 from bayescombat.errors import DataError, listing, suggestion
 from bayescombat.fit import Fit
 from bayescombat.fit.drawing import wanted_features
+from bayescombat.fit.layout import averaged
 
 __all__ = ["check_fit", "chosen_batches", "chosen_feature", "named_fits", "scans_of"]
 
@@ -62,9 +63,8 @@ def chosen_feature(fit: Fit, feature: str | None) -> str:
         wanted_features(fit.layout.features, feature)
         return feature
     parameters = fit.parameters
-    score = (parameters["gamma"] / parameters["sigma"]) ** 2
-    over = [dim for dim in ("chain", "draw") if dim in score.dims]
-    explained = fit.layout.scans @ score.mean(over).transpose("batch", "feature").values
+    score = averaged((parameters["gamma"] / parameters["sigma"]) ** 2)
+    explained = fit.layout.scans @ score.transpose("batch", "feature").values
     return fit.layout.features[int(explained.argmax())]
 
 

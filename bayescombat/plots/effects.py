@@ -9,6 +9,7 @@ import xarray as xr
 from bayescombat.errors import check_probability
 from bayescombat.fit import Fit
 from bayescombat.fit.effects import batch_effects
+from bayescombat.fit.layout import averaged
 from bayescombat.plots.canvas import (
     COLOURS,
     MARKERS,
@@ -77,7 +78,7 @@ def effects(fits: Fit | Mapping[str, Fit], *, probability: float = 0.9) -> "Pict
     named = named_fits(fits)
     check_probability(probability)
     found = [batch_effects(fit.parameters) for fit in named.values()]
-    centre = [{key: _middle(values) for key, values in one.items()} for one in found]
+    centre = [{key: averaged(values).values for key, values in one.items()} for one in found]
     first = next(iter(named.values()))
     order = np.lexsort((-centre[0]["shift"], first.layout.levels.owner))
     picture = new_picture(9, height_of_rows(len(order), total=4, most=0.45) + 0.9)
@@ -99,11 +100,6 @@ def effects(fits: Fit | Mapping[str, Fit], *, probability: float = 0.9) -> "Pict
         legend_above(picture, handles)
     picture.description = _told(named, centre[0], probability)
     return picture
-
-
-def _middle(values: xr.DataArray) -> np.ndarray:
-    """Return estimates, or means of the draws, (batch,)."""
-    return np.asarray(values.mean([dim for dim in ("chain", "draw") if dim in values.dims]).values)
 
 
 def _bounds(values: xr.DataArray, probability: float) -> tuple[np.ndarray, np.ndarray] | None:

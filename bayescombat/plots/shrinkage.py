@@ -9,6 +9,7 @@ import xarray as xr
 from bayescombat.columns import heard
 from bayescombat.empirical import unshrunken
 from bayescombat.fit import Fit
+from bayescombat.fit.layout import averaged
 from bayescombat.hidden import without_factors
 from bayescombat.plots.canvas import (
     COLOURS,
@@ -129,10 +130,9 @@ def _unshrunken(fit: Fit) -> tuple[Effects, np.ndarray]:
 def _effects(fit: Fit, sigma: np.ndarray) -> Effects:
     """Return the effects by a fit, the means of its draws."""
     parameters = fit.parameters
-    over = [dim for dim in ("chain", "draw") if dim in parameters.dims]
 
     def mean(values: xr.DataArray) -> np.ndarray:
-        return np.asarray(values.mean(over).transpose("batch", ...).values)
+        return np.asarray(averaged(values).transpose("batch", ...).values)
 
     gamma, delta = mean(parameters["gamma"]) / sigma, np.exp(mean(xr.ufuncs.log(parameters["delta"])))
     middles = [mean(parameters[name]) if name in parameters else None for name in ("gamma_mean", "log_delta_mean")]
