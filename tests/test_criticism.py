@@ -136,6 +136,20 @@ def test_the_better_model_is_found() -> None:
     assert az.compare(left).index[0] == "age + sex"
 
 
+@pytest.mark.slow
+def test_a_curve_is_told_from_a_line() -> None:
+    simulation = bc.datasets.simulate((40, 30, 20), features=3, seed=1)
+    table, roles = simulation.table.copy(), {"batch": "site", "features": simulation.features}
+    away = (table["age"] - table["age"].mean()) / 8
+    table[list(simulation.features)] += 0.15 * np.square(away.to_numpy())[:, None]
+    studies = {
+        "line": bc.Study.from_dataframe(table, covariates="age", **roles),
+        "curve": bc.Study.from_dataframe(table, smooth={"age": 6}, **roles),
+    }
+    left = {name: bc.loo(fitted(study, chains=2), progress_bar=False).elpd() for name, study in studies.items()}
+    assert list(az.compare(left).index) == ["curve", "line"]
+
+
 def test_logarithms_can_be_compared_with_values() -> None:
     rng = np.random.default_rng(4)
     site = np.repeat(["a", "b", "c"], 30)
