@@ -9,6 +9,7 @@ import pandas as pd
 
 import bayescombat as bc
 from bayescombat.fit.given import given_of
+from bayescombat.fit.layout import stacked
 
 SITES = (1, 1, 2, 2, 3, 5, 10, 20, 40, 80)
 SIZES = (1, 1, 2, 2, 3, 5, 10, 20, 50, 50)
@@ -30,8 +31,7 @@ def shifts_of(fit: bc.Fit) -> np.ndarray:
     """Return draws of gamma in feature units, (draw, batch, feature); of estimates given the hyper-parameters."""
     parameters = fit.parameters
     if "draw" in parameters.dims:
-        gamma = parameters["gamma"].transpose("chain", "draw", "batch", "feature").values
-        return np.asarray(gamma.reshape(-1, *gamma.shape[2:]))
+        return stacked(parameters, "gamma")
     given = given_of(parameters, fit.layout, seed=0)
     assert given is not None
     drawn, _ = given.conditional.draws(*given.scores(slice(0, parameters.sizes["feature"])))
