@@ -274,7 +274,7 @@ def test_obs_of_several_named_levels_keep_the_names() -> None:
 
 @pytest.mark.parametrize("thing", ["scans.csv", Path("scans.csv"), np.eye(3), {"site": ["a"]}, None])
 def test_what_is_no_table_is_refused(thing: Any) -> None:
-    with pytest.raises(DataError, match=f"Expected a pandas DataFrame.*found {type(thing).__name__}"):
+    with pytest.raises(DataError, match=f"Expected a DataFrame.*found {type(thing).__name__}"):
         Study.from_dataframe(thing, batch="site")
 
 
@@ -1103,7 +1103,7 @@ def test_row_14_reference_of_a_design_names_one_level_of_each() -> None:
 
 def test_study_is_no_table() -> None:
     study = study_of(scans())
-    with pytest.raises(DataError, match="Expected a pandas DataFrame.*found Study"):
+    with pytest.raises(DataError, match="Expected a DataFrame.*found Study"):
         Study.from_design(study, study.spec)  # type: ignore[arg-type]
 
 

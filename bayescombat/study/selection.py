@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from bayescombat.columns import require, text_label, warn
+from bayescombat.columns import check_unique, names_index, require, text_label, warn
 from bayescombat.errors import DataError, FeatureWarning, listing, suggestion
 
-__all__ = ["chosen_features", "warn_of_codes"]
+__all__ = ["chosen_features", "chosen_names", "warn_of_codes"]
 
 # Whole numbers of which nearly every scan has its own are identifiers; few distinct ones are years or codes.
 IDENTIFIER_SHARE = 0.95
@@ -66,6 +66,36 @@ def chosen_features(
                 "covariate or subject too. Give each column one role."
             )
     return tuple(names)
+
+
+def chosen_names(
+    known: Sequence[str], features: str | Iterable[object] | None, taken: Sequence[str]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return names and positions of the features, (feature,), where all that are known are measurements.
+
+    Parameters
+    ----------
+    known : sequence of str
+        Names of all measurements.
+    features : str, iterable of names, or None
+        As in `chosen_features`; None for all.
+    taken : sequence of str
+        Columns of the rows that have a role, none of which may be a feature too.
+
+    Raises
+    ------
+    DataError
+        As in `chosen_features`, or if a name is there twice.
+
+    Examples
+    --------
+    >>> chosen_names(["left", "right"], ["right"], ["site"])
+    (('right',), array([1]))
+    """
+    index = names_index(known)
+    check_unique(index, "feature", "Rename or drop the doubled ones.")
+    names = chosen_features(pd.DataFrame(columns=index), known if features is None else features, taken)
+    return names, index.get_indexer(names_index(names))
 
 
 def _is_measurement(values: pd.Series) -> bool:
