@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from bayescombat import datasets, plots
+from bayescombat.containers import to_anndata
 from bayescombat.criticism import LeftOut, loo, predictive_check
 from bayescombat.design import DesignSpec
 from bayescombat.diagnose import Diagnosis, diagnose
@@ -45,6 +46,7 @@ __all__ = [
     "pool",
     "predictive_check",
     "prior_sensitivity",
+    "to_anndata",
     "write_zarr",
     *_errors,
 ]

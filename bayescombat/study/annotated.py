@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_annotated", "dense", "layer_of", "marked_features", "obs_table"]
 
-# Numbers in one block of a sparse matrix that is made dense: 32 MiB of float64.
-BLOCK = 2**22
+# Numbers in one block of a sparse matrix that is made dense: 8 MiB of float64.
+BLOCK = 2**20
 
 
 def check_annotated(adata: Any) -> None:
@@ -63,14 +63,15 @@ def layer_of(adata: "AnnData", layer: str | None) -> Any:
     DataError
         If there is no such layer, or it holds no real numbers.
     """
-    if layer is not None and layer not in adata.layers:
+    known = [name for name in adata.layers.keys() if name is not None]
+    if layer is not None and layer not in known:
         raise DataError(
-            f"Expected the layer {layer!r}, found no such layer.{suggestion(layer, adata.layers)} There is "
-            f"{listing(adata.layers) or 'none'}; layer=None is X."
+            f"Expected the layer {layer!r}, found no such layer.{suggestion(layer, known)} There is "
+            f"{listing(known) or 'none'}; layer=None is X."
         )
     stored: Any = adata.X if layer is None else adata.layers[layer]
     if stored is None:
-        raise DataError(f"Expected measurements in X, found none. Name a layer: {listing(adata.layers) or 'none'}.")
+        raise DataError(f"Expected measurements in X, found none. Name a layer: {listing(known) or 'none'}.")
     if np.dtype(stored.dtype).kind not in "biuf":
         raise DataError(f"Expected real numbers in {layer or 'X'!r}, found values of {stored.dtype}. Convert them.")
     return stored
