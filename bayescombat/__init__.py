@@ -13,6 +13,7 @@ from bayescombat.errors import __all__ as _errors
 from bayescombat.evaluate import Evaluation, evaluate
 from bayescombat.fit import Fit, fit, fit_blocks, load
 from bayescombat.moments import Moments, merge
+from bayescombat.neurocombat import neurocombat, neurocombat_from_training
 from bayescombat.parameters import identify
 from bayescombat.priors import Priors
 from bayescombat.sensitivity import prior_sensitivity
@@ -42,6 +43,8 @@ __all__ = [
     "load",
     "loo",
     "merge",
+    "neurocombat",
+    "neurocombat_from_training",
     "plots",
     "pool",
     "predictive_check",
