@@ -30,7 +30,8 @@ def to_anndata(
     Parameters
     ----------
     harmonized : Fit or xarray.Dataset
-        A fit, whose own rows are taken, or what `Fit.harmonize` returns for others.
+        A fit, whose own rows are taken, or what `Fit.harmonize` returns for others, as for those of
+        ``adata.to_df().join(adata.obs)``.
     adata : anndata.AnnData
         What the study was made of, or the rows that were harmonized, in any order. It is left as it is, and shares its
         arrays with the result.

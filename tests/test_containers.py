@@ -352,9 +352,9 @@ def test_a_file_is_read(form: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["csr", "csc"])
 def test_sparse_takes_little_more_than_one_dense_copy(form: str) -> None:
     rng = np.random.default_rng(0)
-    values = sparse.random(1000, 8000, 0.05, form, dtype=np.float32, random_state=rng)
-    obs = pd.DataFrame({"batch": ["a", "b"] * 500}, index=[f"cell-{j}" for j in range(1000)])
-    adata = anndata.AnnData(values, obs, pd.DataFrame(index=[f"gene-{v}" for v in range(8000)]))
+    values = sparse.random(2500, 2000, 0.05, form, dtype=np.float32, random_state=rng)
+    obs = pd.DataFrame({"batch": ["a", "b"] * 1250}, index=[f"cell-{j}" for j in range(2500)])
+    adata = anndata.AnnData(values, obs, pd.DataFrame(index=[f"gene-{v}" for v in range(2000)]))
     bc.Study.from_anndata(adata, batch="batch", features=["gene-0", "gene-1"])
     tracemalloc.start()
     try:
