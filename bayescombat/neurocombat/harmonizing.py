@@ -85,10 +85,11 @@ def neurocombat(
     -----
     Values are those of neuroCombat 0.2.12 (Fortin et al. 2018, doi:10.1016/j.neuroimage.2017.11.024), which are those
     of sva, but for its rounding of continuous covariates, and of measurements in a DataFrame, to single precision. They
-    differ where neuroCombat fails: missing cells stay missing and spoil no others; of a batch of one scan the scale is
-    left alone, and all others are estimated as by `fit` without ``compat``; features that are constant, overall or in
-    a batch, come back as they are and influence no others (in the estimates their variance is one, their effects are
-    none). An unknown `ref_batch` is an error, and with a known one ``batches`` are labels too, not positions.
+    differ where neuroCombat fails. Missing cells stay missing and spoil no others; the scale of a batch of one scan is
+    left alone; in either case the estimates are those of `fit` without ``compat``, unless by ``mean_only``. Features
+    that are constant, overall or in a batch, come back as they are and influence no others (in the estimates their
+    variance is one, their effects are none). An unknown `ref_batch` is an error, and with a known one ``batches`` are
+    labels too, not positions.
 
     Examples
     --------
@@ -116,8 +117,10 @@ def neurocombat(
         reference=None if reference is None else text_label(levels[reference]),
     )
     sizes = np.bincount(codes)
-    # One scan tells nothing of a scale, for which sva gives up those of all batches.
-    compat: Compat | None = "sva" if mean_only or sizes.min() > 1 else None
+    # Where neuroCombat fails, sva has its quirks: it gives up all scales for a batch of one scan, and one missing cell
+    # widens every feature.
+    as_sva = mean_only or (sizes.min() > 1 and not np.isnan(study.y).any())
+    compat: Compat | None = "sva" if as_sva else None
     shrinkage: Shrinkage = "none" if not eb else "parametric" if parametric else "nonparametric"
     fitted = fit(study, method="eb", compat=compat, mean_only=mean_only, shrinkage=shrinkage)
     order = np.array([fitted.layout.levels.labels.index(text_label(level)) for level in levels])
