@@ -9,7 +9,7 @@ BASE := HEAD
 FOLDER := study
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-slow check docs bench bench-compare study notebooks clean help
+.PHONY: demo test test-notebooks test-slow check docs bench bench-compare study notebooks clean help
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */|/' | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -17,8 +17,11 @@ help:  ## Show this list
 demo: $(STAMP)  ## Run the demonstration
 	$(BIN)/python scripts/demo.py
 
-test: $(STAMP)  ## Run the tests, without the slow ones, in two processes
+test: $(STAMP)  ## Run the tests, without the slow ones and the notebooks, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-notebooks: $(STAMP)  ## Run every notebook from top to bottom, in two processes
+	$(BIN)/python -m pytest -n 2 -m notebook tests/test_notebooks.py
 
 test-slow: $(STAMP)  ## Run the simulation studies, which take minutes
 	$(BIN)/python -m pytest -m slow
