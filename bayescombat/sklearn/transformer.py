@@ -29,9 +29,10 @@ class ComBat(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ig
     In a pipeline under cross-validation these are the training scans. Harmonized before they are split, test scans have
     a say in what they are tested by; with the outcome among the covariates a classifier then finds what is not there.
 
-    Labels of batches and covariates come beside X, as the metadata ``batch`` and ``covariates`` of `fit` and
-    `transform`, which `ComBat` asks for by itself once ``sklearn.set_config(enable_metadata_routing=True)`` was called;
-    or they are columns of X, which `batch` and `covariates` name here: such columns are used and not returned.
+    Labels of batches and covariates are columns of X, which `batch` and `covariates` name here: they are used and not
+    returned. Or they come beside X, as the metadata ``batch`` and ``covariates`` of `fit` and `transform`: `ComBat`
+    asks for these by itself once ``sklearn.set_config(enable_metadata_routing=True)`` was called, but not all of
+    scikit-learn passes metadata on to what predicts. A name is looked for beside X first.
 
     Parameters
     ----------
@@ -320,11 +321,11 @@ def _no_labels(step: str) -> BayesCombatError:
     """Return the error for rows of which nobody says what batch they are of."""
     routed = get_config()["enable_metadata_routing"]
     how = (
-        "hand them to the pipeline, pipeline.predict(X, batch=labels), or to cross-validation, params={'batch': labels}"
+        "predict and score of a pipeline pass them on, named scorers, cross_val_predict and predict of a search do not"
         if routed
         else "a pipeline passes them on to transform only after sklearn.set_config(enable_metadata_routing=True)"
     )
     return BayesCombatError(
-        f"Expected labels of batches in ComBat.{step}, found none. Give {step}(X, batch=labels); {how}. Or name the "
-        "column of X that holds them: ComBat(batch='site')."
+        f"Expected labels of batches in ComBat.{step}, found none. Give {step}(X, batch=labels): {how}. Or name the "
+        "column of X that holds them, which works everywhere: ComBat(batch='site')."
     )
