@@ -382,6 +382,15 @@ def test_labels_are_given_once(table: pd.DataFrame) -> None:
         )
 
 
+def test_a_covariate_by_the_name_of_labels_is_an_error_unless_it_is_the_same(
+    X: pd.DataFrame, table: pd.DataFrame
+) -> None:
+    with pytest.raises(bc.DataError, match="labels of batches under the name 'batch'"):
+        ComBat().fit(X, batch=table["site"].tolist(), covariates=table[["age"]].rename(columns={"age": "batch"}))
+    combat = ComBat().fit(X, batch=table["site"], covariates=table[["site", "age"]])
+    assert combat.fit_.layout.spec.sources == ("age",)
+
+
 def test_columns_that_are_nowhere_are_named(X: pd.DataFrame, table: pd.DataFrame) -> None:
     with pytest.raises(bc.DataError, match="'scanner'"):
         ComBat(batch="scanner").fit(X)

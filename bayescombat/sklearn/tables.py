@@ -90,6 +90,7 @@ class Rows:
                 )
         _check_order({"X": X, "batch": batch, "covariates": covariates})
         labels = given.get("batch", pd.DataFrame())
+        _check_names(labels, given.get("covariates", pd.DataFrame()))
         columns = {name: part[name] for part in list(given.values())[::-1] for name in part.columns}
         beside = pd.DataFrame({name: column.set_axis(values.index) for name, column in columns.items()}, values.index)
         return cls(values, beside, tuple(labels.columns))
@@ -139,6 +140,16 @@ def _check_order(parts: Mapping[str, Any]) -> None:
                 f"Expected the same row labels in the same order in {first} and {name}, found different ones "
                 f"({listing(rows, 2)} and {listing(index, 2)}). Bring them into one order, for example with .loc, or "
                 "give plain arrays (.to_numpy()) if the rows do match by position."
+            )
+
+
+def _check_names(labels: pd.DataFrame, covariates: pd.DataFrame) -> None:
+    """Raise a DataError if a covariate goes by the name of labels and is something else."""
+    for name in labels.columns.intersection(covariates.columns):
+        if [*map(text_label, labels[name])] != [*map(text_label, covariates[name])]:
+            raise DataError(
+                f"Expected the labels of batches under the name {str(name)!r}, found other values in the covariates "
+                "too. Rename that covariate, or give the labels as a named series."
             )
 
 
