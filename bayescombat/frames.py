@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import narwhals as nw
+import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
 from narwhals.exceptions import DuplicateError
-from narwhals.typing import IntoDataFrame
+from narwhals.stable.v2.typing import IntoDataFrame
 
 from bayescombat.errors import DataError
 
@@ -68,7 +68,7 @@ def as_pandas(given: Any) -> Any:
     return pd.DataFrame(columns, index=pd.RangeIndex(len(found)))
 
 
-def _column(column: "nw.Series[Any]") -> pd.Series:
+def _column(column: Any) -> pd.Series:
     kind = column.dtype
     if isinstance(kind, nw.Enum):
         values: Any = pd.Categorical(column.to_list(), categories=list(kind.categories))
