@@ -20,7 +20,10 @@ LARGEST_SHARE_TOO_DEEP = 0.05
 # What a reference batch has at zero or one in every draw.
 STILL = ("gamma", "delta", "gamma_mean", "log_delta_mean")
 OF_SCALES = ("delta", "log_delta")
-ADVICE = "Sample longer (draws, tune), raise target_accept, and look at the named parameters before using the fit."
+ADVICE = (
+    "Sample longer (draws, tune), raise target_accept, and look at the named parameters before using the fit; "
+    "bayescombat.diagnose says what is odd about scans and features."
+)
 
 
 @dataclass(frozen=True, eq=False)

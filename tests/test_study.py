@@ -433,6 +433,16 @@ def test_feature_that_is_not_there_gets_a_suggestion() -> None:
         study_of(scans(), features=["lefft"])
 
 
+def test_pattern_of_a_shell_is_told_how_it_is_written() -> None:
+    with pytest.raises(DataError, match=r"Any text is '\.\*', the end of a name '\$'"):
+        Study.from_dataframe(pd.DataFrame({"site": SITES, "left": [1.0, 2, 3, 5]}), batch="site", features="*left")
+
+
+def test_measurements_with_scans_as_columns_are_told_to_be_turned() -> None:
+    with pytest.raises(DataError, match=r"y has 2, batch has 4\. .* Then give y\.T\."):
+        Study.from_arrays(FOUR.T, batch=SITES)
+
+
 def test_pattern_that_matches_nothing_gets_a_suggestion() -> None:
     with pytest.raises(DataError, match="match 'rihgt', found none.*Did you mean 'right'"):
         study_of(scans(), features="rihgt")

@@ -50,9 +50,10 @@ def table_of_arrays(
     parts |= {f"subject[{name!r}]": column for name, column in people.items()}
     for name, part in parts.items():
         if len(part) != len(values):
+            turned = " Are the scans of y its columns? Then give y.T." if len(part) == values.shape[1] else ""
             raise DataError(
                 f"Expected one row per scan in every array: y has {len(values)}, {name} has {len(part)}. "
-                "Give rows for the same scans, in the same order."
+                f"Give rows for the same scans, in the same order.{turned}"
             )
     for role, given in list(indexed.items())[1:4]:
         if isinstance(given, Mapping):

@@ -107,8 +107,8 @@ def _matching(pattern: str, names: Sequence[str]) -> list[str]:
         found = [name for name in names if re.search(pattern, name)]
     except re.error as error:
         raise DataError(
-            f"Expected a regular expression for the features, found {pattern!r}: {error}. "
-            "Give a list to choose features by their names."
+            f"Expected a regular expression for the features, found {pattern!r}: {error}. Any text is '.*', the end of "
+            "a name '$': '_thickness$'. Give a list to choose features by their names."
         ) from error
     if not found:
         raise DataError(
