@@ -14,6 +14,7 @@ from bayescombat.fit import Fit, fit, fit_blocks, load
 from bayescombat.moments import Moments, merge
 from bayescombat.parameters import identify
 from bayescombat.priors import Priors
+from bayescombat.report import report
 from bayescombat.sensitivity import prior_sensitivity
 from bayescombat.storage import write_zarr
 from bayescombat.study import ChunkedStudy, Study
@@ -45,6 +46,7 @@ __all__ = [
     "pool",
     "predictive_check",
     "prior_sensitivity",
+    "report",
     "write_zarr",
     *_errors,
 ]

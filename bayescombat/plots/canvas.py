@@ -20,6 +20,7 @@ __all__ = [
     "RAW",
     "alike",
     "bare",
+    "check_matplotlib",
     "dodged",
     "estimates",
     "height_of_rows",
@@ -49,13 +50,18 @@ def new_picture(width: float, height: float) -> "Picture":
     ImportError
         If matplotlib is not installed.
     """
+    check_matplotlib()
+    from bayescombat.plots.picture import Picture
+
+    return Picture(figsize=(width, height), layout="constrained")
+
+
+def check_matplotlib() -> None:
+    """Raise an ImportError if matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         raise ImportError(
             "Expected matplotlib, found that it is not installed. Install it: pip install 'pymc-combat[plot]'."
         )
-    from bayescombat.plots.picture import Picture
-
-    return Picture(figsize=(width, height), layout="constrained")
 
 
 def height_of_rows(count: int, total: float = 4.5, least: float = 0.2, most: float = 0.75) -> float:
