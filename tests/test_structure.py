@@ -17,6 +17,7 @@ SLOW_IMPORTS = {
     "arviz",
     "arviz_plots",
     "arviz_stats",
+    "jinja2",
     "matplotlib",
     "nutpie",
     "pymc",

@@ -46,12 +46,13 @@ def banner(held: Held, found: list[Finding]) -> Banner:
     if not held.fit.converged:
         return Banner("bad", "Not to be trusted as it stands.", held.fit.verdict)
     if held.nuts:
-        words = f"The sampler did its work. {ahead or 'Nothing in the study stands out'}."
+        nothing = "Nothing in the study stands out" if held.study is not None else "No rows are there to be looked at"
+        words = f"The sampler did its work. {ahead or nothing}."
     elif held.sure:
         words = f"The estimates stand; how sure they are is said given the hyper-parameters alone. {_ended(ahead)}"
     else:
         words = f"The estimates stand; nothing is said of how sure they are. {_ended(ahead)}"
-    return Banner("caution" if look else "good", words.strip(), held.fit.verdict)
+    return Banner("caution" if look or not held.sure else "good", words.strip(), held.fit.verdict)
 
 
 def without_rows(held: Held) -> str:

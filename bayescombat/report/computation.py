@@ -27,12 +27,14 @@ def by_sampling(held: Held, cite: Citing) -> list[str]:
     """Say how the posterior was sampled, and what the draws are worth."""
     settings, stats = held.fit.settings, held.fit.tree["sample_stats"].to_dataset()
     chains, draws = stats.sizes["chain"], stats.sizes["draw"]
-    sizes = "Every value stood in the likelihood." if held.robust else (
-        "The likelihood was computed from sizes, means and cross-products, which are sufficient for it."
+    sizes = (
+        "Every value stood in the likelihood."
+        if held.robust
+        else ("The likelihood was computed from sizes, means and cross-products, which are sufficient for it.")
     )
     jax = ", the density being compiled by JAX" if settings["backend"] == "jax" else ""
     found = [
-        f"Computations were done in {_package(held)}. The model is that of PyMC{_version(held, 'pymc')} "
+        f"Computations were done in {_package(held)}. The model is written in PyMC{_version(held, 'pymc')} "
         f"{cite('abrilpla2023')}; its posterior was sampled with the No-U-Turn sampler {cite('hoffman2014')} of nutpie"
         f"{_version(held, 'nutpie')}{jax}: {counted(chains, 'chain')} of {draws:,} draws each, after "
         f"{settings['tune']:,} steps of warm-up, with a target acceptance of {settings['target_accept']:g} and the "
@@ -83,8 +85,9 @@ def evaluated(evaluation: Evaluation, cite: Citing) -> list[str]:
     """Say how removal and preservation were evaluated, and what was found."""
     data = evaluation.dataset
     folds, judged = int(data["fold"].max()) + 1, int((data["fold"] >= 0).sum())
-    where = f"on scans that were held out in turn ({judged:,} scans, {folds} folds)"
-    if str(data.attrs["design"]).startswith("In-sample"):
+    design, _, how = str(data.attrs["design"]).partition(". ")
+    where = f"on scans that were held out in turn ({judged:,} scans in {folds} folds; {how.rstrip('.')})"
+    if design.startswith("In-sample"):
         where = f"on the scans that were learned from ({judged:,}), which makes removal look better than it is"
     found = [f"Removal of batch effects and preservation of all else were evaluated {where}."]
     for metric in map(str, data["metric"].values):
@@ -106,8 +109,10 @@ def _before_and_after(one: xr.Dataset, kind: str) -> str:
     """Return the estimates of a metric in raw and in harmonized values, with what is expected of it."""
     raw, *others = (number(float(value)) for value in one["estimate"].values)
     names = [str(name) for name in one["table"].values[1:]]
-    after = others[0] if len(others) == 1 else ", ".join(
-        f"{value} ({name})" for value, name in zip(others, names, strict=True)
+    after = (
+        others[0]
+        if len(others) == 1
+        else ", ".join(f"{value} ({name})" for value, name in zip(others, names, strict=True))
     )
     expected = "" if kind == "effect" else f" (chance {number(float(one['expected']))})"
     return f"{raw} before and {after} after harmonization{expected}"

@@ -73,8 +73,8 @@ def reading_of_features(held: Held) -> str:
     unit = "logarithms" if held.logs else "values"
     if held.study is None:
         words = (
-            "RMS change is the root mean square, over the scans of all batches, of what shifts and scales by themselves "
-            f"are expected to do to {unit}, in units of σ: the fit holds no rows to compare."
+            "RMS change is the root mean square, over the scans of all batches, of what shifts and scales by "
+            f"themselves are expected to do to {unit}, in units of σ: the fit holds no rows to compare."
         )
         return f"{words} sd is its posterior standard deviation." if held.nuts else words
     words = (

@@ -7,6 +7,8 @@ from io import StringIO
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+import numpy as np
+
 if TYPE_CHECKING:
     from bayescombat.plots.picture import Picture
 
@@ -14,6 +16,8 @@ __all__ = ["Figure", "figure_of"]
 
 # Width of the page in inches, and dots to the inch of what is drawn as dots.
 WIDTH, DPI = 7.2, 160
+# Points of the largest text, which fits into panels of that width.
+SIZE = 8.5
 # Marks of one call beyond which they are drawn as dots: an SVG of thousands is slow to show.
 MOST_MARKS = 150
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "bayescombat", "text.parse_math": False}
@@ -55,13 +59,17 @@ class Figure:
 def figure_of(draw: "Callable[[], Picture]", name: str, caption: str) -> Figure:
     """Draw a picture as it looks by default, whatever the user's style is, and return it as a figure."""
     from matplotlib import style
+    from matplotlib.text import Text
 
     with style.context(["default", STYLE]):
         picture = draw()
         picture.set_size_inches(WIDTH, picture.get_size_inches()[1])
+        for text in picture.findobj(Text):
+            # Panels are narrower than those that titles were made for.
+            text.set_fontsize(min(text.get_fontsize(), SIZE))
         for panel in picture.axes:
             for marks in panel.collections:
-                if max(len(marks.get_offsets()), len(marks.get_paths())) > MOST_MARKS:
+                if max(np.shape(marks.get_offsets())[0], len(marks.get_paths())) > MOST_MARKS:
                     marks.set_rasterized(True)
         buffer = StringIO()
         picture.savefig(buffer, format="svg", dpi=DPI, transparent=True, metadata={"Date": None})

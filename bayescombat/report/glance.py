@@ -1,6 +1,5 @@
 """The study at a glance: what was harmonized, and of whom."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +29,7 @@ def facts(held: Held) -> list[Fact]:
     found = [
         Fact("Scans", f"{held.scans:,}"),
         Fact("Features", _of_features(held)),
-        *(Fact(f"Batches of ‘{name}’", words) for name, words in sized(held).items()),
+        *(Fact(f"Levels of ‘{name}’", words) for name, words in sized(held).items()),
         Fact("Harmonized to", target(held)),
         Fact("Preserved", united([*_preserved(held)]) or "no covariates"),
     ]
@@ -52,7 +51,8 @@ def sized(held: Held) -> dict[str, str]:
     layout, found = held.fit.layout, {}
     for k, name in enumerate(layout.levels.active):
         scans = layout.scans[layout.levels.owner == k]
-        found[name] = f"{len(scans)}, of {scans.min():,} to {scans.max():,} scans"
+        low, high = scans.min(), scans.max()
+        found[name] = f"{len(scans)} batches of {f'{low:,} to {high:,}' if low < high else f'{low:,}'} scans"
     return found
 
 
@@ -100,7 +100,7 @@ def of_batches(held: Held) -> Table:
 def of_covariates(held: Held) -> Table | None:
     """Return the covariates with their ranges over all scans; None where there are none, or nothing tells of them."""
     columns = _columns(held)
-    if not columns or (held.study is None and held.moments is None):
+    if not columns:
         return None
     removed, rows = set(held.fit.layout.spec.removed), []
     for column in columns:
@@ -125,6 +125,8 @@ def of_what_was_set_aside(held: Held) -> list[Fact]:
 def _columns(held: Held) -> list[Column]:
     """Return the design columns that are not penalised; of a curve its covariate."""
     spec, found = held.fit.layout.spec, []
+    if held.study is None and held.moments is None:
+        return found
     for place in spec.unpenalised:
         name = spec.covariates[place]
         if held.study is not None:
@@ -155,11 +157,10 @@ def _of_column(held: Held, column: Column) -> list[str]:
     return [percent(mean) for mean in means] if column.indicator else numbers(means)
 
 
-def _means_of_levels(held: Held, place: int) -> Sequence[float]:
+def _means_of_levels(held: Held, place: int) -> list[float]:
     """Return the mean of a design column in every batch, by the moments; NaN where nothing tells of it."""
     levels, moments = held.fit.layout.levels, held.moments
-    if moments is None:
-        return [float("nan")] * len(levels.labels)
+    assert moments is not None
     positions = levels.positions(moments.batches)
     weights = moments.n
     sums, counts = np.zeros((2, len(levels.labels)))
@@ -180,4 +181,3 @@ def _summary(held: Held, place: int) -> tuple[float, float, float, float]:
     middle = (n * mean).sum() / total
     squares = held.moments.sxx[..., place, place].sum() + (n * (mean - middle) ** 2).sum()
     return float(middle), float(np.sqrt(squares / (total - 1))), np.nan, np.nan
-

@@ -109,6 +109,11 @@ class Held:
         """Whether noise is Student's t."""
         return bool(self.fit.tree.attrs.get("robust"))
 
+    @cached_property
+    def location_alone(self) -> bool:
+        """Whether no scale was adjusted: as it was asked, or since sva does so where a batch has one scan."""
+        return self.fit.mean_only or (not self.nuts and bool((self.fit.parameters["delta"] == 1).all()))
+
     @property
     def factors(self) -> int:
         """How many factors the features share."""
@@ -121,4 +126,3 @@ class Held:
             return None
         with heard():
             return self.fit.harmonized
-

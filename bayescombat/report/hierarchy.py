@@ -31,24 +31,24 @@ def _drawn(held: Held) -> str:
 
 def _shrunken(held: Held) -> str:
     """Say how estimates of empirical Bayes are shrunken."""
-    settings, scans, mean_only = held.fit.settings, held.fit.layout.scans, held.fit.mean_only
+    settings, alone = held.fit.settings, held.location_alone
     if held.factors:
-        return _generalized(mean_only)
+        return _generalized(alone)
     if settings["shrinkage"] == "none" or len(held.fit.layout.features) == 1:
-        alone = "" if settings["shrinkage"] == "none" else ", as there was one feature alone"
-        return f"Effects of batches are least-squares estimates, which were not shrunken{alone}."
+        why = "" if settings["shrinkage"] == "none" else ", as there was one feature alone"
+        return f"Effects of batches are least-squares estimates, which were not shrunken{why}."
     if settings["shrinkage"] == "nonparametric":
         return (
             "Effects of a batch were shrunken without a parametric prior: those of a feature are averages of the "
             "estimates of the other features, weighted by how well each explains the feature’s values."
         )
-    sva, single = settings["compat"] == "sva", (scans == 1).any()
-    if mean_only or (sva and single):
+    sva = settings["compat"] == "sva"
+    if alone:
         words = (
             "The shifts of a batch were shrunken to a normal distribution over features, whose mean and variance were "
             "estimated by the method of moments."
         )
-        if sva and not mean_only:
+        if sva and not settings["mean_only"]:
             words += " As in sva no scale was adjusted, since a batch had one scan."
         return f"{words} As in sva all batches were shrunken as if each had one scan." if sva else words
     until = "until the relative change fell below 0.0001, as in sva" if sva else "until they stood still"
@@ -57,7 +57,8 @@ def _shrunken(held: Held) -> str:
         "inverse-gamma distribution, whose parameters were estimated by the method of moments; the conditional "
         f"posterior means of either given the other were iterated {until}."
     )
-    return f"{words} Scales of batches of one scan are taken from the prior alone." if single and not sva else words
+    single = (held.fit.layout.scans == 1).any()
+    return f"{words} Scales of batches of one scan are taken from the prior alone." if single else words
 
 
 def _generalized(mean_only: bool) -> str:
@@ -73,7 +74,7 @@ def shared(held: Held, cite: Citing) -> list[str]:
     settings, features = held.fit.settings, len(held.fit.layout.features)
     auto = str(held.fit.tree.attrs.get("shared_factors", settings.get("shared_factors", 0))) == "auto"
     if held.factors:
-        how = f"as many as parallel analysis found {cite('horn1965')}" if auto else "a number chosen beforehand"
+        how = f"as many as parallel analysis found; {cite.plain('horn1965')}" if auto else "a number chosen beforehand"
         return [
             f"The noise of the features of a scan shared {counted(held.factors, 'factor')} ({how}), with loadings from "
             "principal-axis factoring of the pooled correlation of residuals within batches, taken for known.",
@@ -82,7 +83,9 @@ def shared(held: Held, cite: Citing) -> list[str]:
         ]
     if not held.sure:
         return []
-    none = f"; parallel analysis found no shared factor {cite('horn1965')}" if auto and features >= FEWEST_FEATURES else ""
+    none = (
+        f"; parallel analysis found no shared factor {cite('horn1965')}" if auto and features >= FEWEST_FEATURES else ""
+    )
     return [f"The features of a scan were taken for independent given all this{none}."]
 
 

@@ -1,7 +1,5 @@
 """What an evaluation says: removal beside preservation, in tables and in words."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import xarray as xr
 
@@ -27,7 +25,8 @@ def check_evaluation(evaluation: object, fit: Fit) -> None:
         return
     if not isinstance(evaluation, Evaluation):
         raise DataError(
-            f"Expected an Evaluation, found {type(evaluation).__name__}. Make one with bayescombat.evaluate(study, fit)."
+            f"Expected an Evaluation, found {type(evaluation).__name__}. "
+            "Make one with bayescombat.evaluate(study, fit)."
         )
     known = set(fit.layout.spec.features)
     others = [name for name in evaluation.dataset["feature"].values if name not in known]
@@ -60,17 +59,14 @@ def reading(evaluation: Evaluation) -> list[str]:
     data, words = evaluation.dataset, []
     others = [str(name) for name in data["table"].values[1:]]
     for metric in map(str, data["metric"].values):
-        one = data.sel(metric=metric)
-        after = [f"{number(float(one['estimate'].sel(table=name)))} ({name})" for name in others]
-        if metric.endswith(": share of variance"):
-            what = f"Of the variance of the median feature ‘{metric.removesuffix(': share of variance')}’ explains"
-            end = f"Chance is {number(float(one['expected']))}."
-        elif metric.endswith(": effect"):
-            what = f"Of the effect of ‘{metric.removesuffix(': effect')}’ within batches, an analysis without batch finds"
-            end = "One is right."
-        else:
-            continue
-        words.append(f"{what} {number(float(one['estimate'][0]))} (raw) and {_joined(after)}. {end}")
+        one, (variable, _, kind) = data.sel(metric=metric), metric.partition(": ")
+        found = [f"{number(float(one['estimate'].sel(table=name)))} ({name})" for name in ["raw", *others]]
+        if kind == "share of variance":
+            what = f"Share of the median feature’s variance that ‘{variable}’ explains beyond covariates"
+            words.append(f"{what}: {', '.join(found)}; chance is {number(float(one['expected']))}.")
+        elif kind == "effect":
+            what = f"Effect of ‘{variable}’ that an analysis without batches finds, over that within batches"
+            words.append(f"{what}: {', '.join(found)}; one is right.")
     return words
 
 
@@ -81,7 +77,7 @@ def told(evaluation: Evaluation) -> str:
 
 
 def _cells(one: xr.Dataset) -> list[str]:
-    """Return the estimate of every table, with its interval where it has one and the table is not that of raw values."""
+    """Return the estimate of every table, of all but raw values with its interval."""
     found = []
     for place in range(one.sizes["table"]):
         score = one.isel(table=place)
@@ -90,7 +86,3 @@ def _cells(one: xr.Dataset) -> list[str]:
             text += f" ({number(float(score['lower']))} to {number(float(score['upper']))})"
         found.append(text)
     return found
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]

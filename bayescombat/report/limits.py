@@ -98,5 +98,7 @@ def _of_what_is_done(held: Held, evaluation: Evaluation | None) -> list[str]:
     if held.adopted:
         found.append("Batches that were added after the fit did not change what it knows; a refit would.")
     if evaluation is None:
-        found.append("This report holds no evaluation: that batch effects are gone, and all else is not, was not tested.")
+        found.append(
+            "This report holds no evaluation: that batch effects are gone, and all else is not, was not tested."
+        )
     return found

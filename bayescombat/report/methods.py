@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from bayescombat.evaluate import Evaluation
 from bayescombat.report.computation import by_empirical_bayes, by_sampling, evaluated
+from bayescombat.report.glance import sized
 from bayescombat.report.held import Held
 from bayescombat.report.hierarchy import hierarchy, priors, shared
 from bayescombat.report.outcome import values
@@ -36,10 +37,8 @@ def methods_of(held: Held, evaluation: Evaluation | None) -> Methods:
 
 def _opening(held: Held, cite: Citing) -> str:
     """Say what was removed from what, and by which method."""
-    layout, compat, batches = held.fit.layout, held.fit.settings.get("compat"), []
-    for k, name in enumerate(layout.levels.active):
-        scans = layout.scans[layout.levels.owner == k]
-        batches.append(f"{name} ({len(scans)} batches of {scans.min():,} to {scans.max():,} scans)")
+    layout, compat = held.fit.layout, held.fit.settings.get("compat")
+    batches = [f"{name} ({words})" for name, words in sized(held).items()]
     what = f"Effects of {united(batches)} on {counted(len(layout.features), 'feature')} of {held.scans:,} scans"
     if held.nuts:
         return (
@@ -66,10 +65,12 @@ def _model(held: Held, cite: Citing) -> str:
     parts += ["one shift for the level of every batch variable" if several else "a shift of the batch"]
     noise = "noise"
     if held.robust:
-        noise = "noise of Student’s t distribution, whose degrees of freedom are those of all features and estimated"
+        noise = (
+            "noise of Student’s t distribution with degrees of freedom that were estimated, the same for all features"
+        )
     words = "The natural logarithm of a value" if held.logs else "A value"
     words += f" was modelled as the sum of {united([*parts, noise])}."
-    if held.fit.mean_only:
+    if held.location_alone:
         return f"{words} Noise had the same standard deviation in all batches: location was adjusted, scale was not."
     scale = "the product of the scales of these levels" if several else "a scale of the batch"
     words += f" The {'scale' if held.robust else 'standard deviation'} of the noise was that of the feature times "

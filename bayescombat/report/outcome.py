@@ -41,14 +41,15 @@ def _across(held: Held, cite: Citing) -> list[str]:
     if auto and hidden is None:
         found.append(f"Hidden factors were to be removed; parallel analysis found none {cite('horn1965')}.")
     if hidden is not None:
-        how = f"as many as parallel analysis found {cite('horn1965')}" if auto else "a number chosen beforehand"
+        how = f"as many as parallel analysis found; {cite.plain('horn1965')}" if auto else "a number chosen beforehand"
         carried = "whether or not they go along with a preserved covariate"
         if not asked.despite_covariates:
             carried = "after a test that they do not carry a preserved covariate"
+        count = hidden.loadings.shape[1]
         found.append(
-            f"{counted(hidden.loadings.shape[1], 'hidden factor')} of the residuals ({how}; loadings by principal-axis "
-            "factoring of their pooled correlation, taken for known) "
-            f"{'was' if hidden.loadings.shape[1] == 1 else 'were'} removed by Bartlett scores, {carried}."
+            f"{counted(count, 'hidden factor')} of the residuals ({how}), with loadings by principal-axis factoring of "
+            f"their pooled correlation, taken for known, {'was' if count == 1 else 'were'} removed by Bartlett scores, "
+            f"{carried}."
         )
     if asked.share:
         found.append(
@@ -60,13 +61,14 @@ def _across(held: Held, cite: Citing) -> list[str]:
 
 
 def _values(held: Held) -> str:
+    back = ", as exponentials of harmonized logarithms" if held.logs else ""
     if not held.sure:
-        return "Harmonized values are estimates without a standard error."
+        return f"Harmonized values are estimates{back}, without a standard error."
     if not held.nuts:
         return (
-            "Harmonized values are the estimates; their standard deviations and intervals are those of the posterior of "
-            "shifts and scales given the hyper-parameters, means, slopes and residual variances, which were taken for "
-            "known."
+            f"Harmonized values are the estimates{back}; their standard deviations and intervals are those of the "
+            "posterior of shifts and scales given the hyper-parameters, means, slopes and residual variances, which "
+            "were taken for known."
         )
     asked = held.fit.asked
     some = held.logs or held.fit.layout.spec.subject is not None or held.fit.hidden is not None or asked.share

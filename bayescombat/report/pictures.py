@@ -34,7 +34,9 @@ def pictures_of(held: Held, evaluation: Evaluation | None) -> Pictures:
     intervals = ", with 90 % intervals" if held.nuts else ""
     count = len(fit.layout.levels.labels)
     if count > MOST_BATCHES:
-        lacking["effects-picture"] = f"A picture of {count} batches would be too long; bayescombat.plots.effects(fit) draws it."
+        lacking["effects-picture"] = (
+            f"A picture of {count} batches would be too long; bayescombat.plots.effects(fit) draws it."
+        )
     else:
         draw("effects", f"Shifts and scales of the batches{intervals}", lambda: plots.effects(fit))
     if held.moments is None:

@@ -252,8 +252,8 @@ class Citing:
     Examples
     --------
     >>> citing = Citing()
-    >>> citing("horn1965"), citing("rubin1976", "horn1965"), [reference.year for reference in citing.found.values()]
-    ('(Horn 1965)', '(Rubin 1976; Horn 1965)', [1965, 1976])
+    >>> citing("rubin1976", "horn1965"), citing.plain("horn1965"), list(citing.found)
+    ('(Rubin 1976; Horn 1965)', 'Horn 1965', ['horn1965', 'rubin1976'])
     """
 
     def __init__(self) -> None:
@@ -261,8 +261,12 @@ class Citing:
 
     def __call__(self, *keys: str) -> str:
         """Return what stands in the text."""
+        return f"({self.plain(*keys)})"
+
+    def plain(self, *keys: str) -> str:
+        """Return what stands in a text that is in brackets already."""
         self._keys.update(keys)
-        return f"({'; '.join(REFERENCES[key].short for key in keys)})"
+        return "; ".join(REFERENCES[key].short for key in keys)
 
     @property
     def found(self) -> dict[str, Reference]:

@@ -115,8 +115,8 @@ def _context(held: Held, evaluation: Evaluation | None, call: str | None) -> dic
     """Return what the page is made of."""
     found, methods = attention.items(held), methods_of(held, evaluation)
     layout = held.fit.layout
-    names = united(layout.levels.active)
-    title = f"{counted(len(layout.features), 'feature')} harmonized across {names}"
+    sizes = [f"{size} batches of {name}" for name, size in zip(layout.levels.active, layout.levels.sizes, strict=True)]
+    title = f"{counted(len(layout.features), 'feature')} harmonized across {united(sizes)}"
     return {
         "title": title,
         "lede": _lede(held),

@@ -83,13 +83,10 @@ def of_parameters(held: Held) -> Table | None:
     rows = []
     for name in map(str, parts["rhat"].data_vars):
         figures = [_extreme(parts[group][name].values, largest=group == "rhat") for group in GROUPS]
-        meaning = ATTRS.get(name, ("", ""))[1]
-        words = f"{name}, {meaning}" if meaning else name
-        rows.append(
-            [words, f"{parts['rhat'][name].size:,}", number(figures[0], 3), *(_whole(value) for value in figures[1:])]
-        )
-    headings = ["Parameter", "Number", "Largest R-hat", "Smallest bulk ESS", "Smallest tail ESS"]
-    return Table("Convergence of every kind of parameter", headings, rows)
+        size, meaning = f"{parts['rhat'][name].size:,}", ATTRS.get(name, ("", ""))[1]
+        rows.append([name, meaning, size, number(figures[0], 3), *(_whole(value) for value in figures[1:])])
+    headings = ["Parameter", "Meaning", "Number", "Largest R\u2011hat", "Least bulk ESS", "Least tail ESS"]
+    return Table("Convergence of every kind of parameter", headings, rows, words=(1,))
 
 
 def worst(held: Held) -> dict[str, float]:
