@@ -5,11 +5,12 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -24,6 +25,14 @@ FLAGS = (
     "--no-first-run",
     "--remote-debugging-pipe",
 )
+# The protocol's pipes are the descriptors 3 and 4, which may be taken.
+START = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
+for number, pipe in enumerate(pipes, start=3):
+    os.dup2(pipe, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def found() -> str | None:
@@ -34,8 +43,8 @@ def found() -> str | None:
 class Browser:
     """One page of a browser that is asked by the DevTools protocol."""
 
-    def __init__(self, asks: int, hears: int) -> None:
-        self._asks, self._hears = asks, os.fdopen(hears, "rb")
+    def __init__(self, asks: int, hears: BinaryIO) -> None:
+        self._asks, self._hears = asks, hears
         self._numbers, self._rest = itertools.count(1), b""
         self.events: list[dict[str, Any]] = []
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
@@ -105,16 +114,18 @@ def opened(path: str) -> Iterator[Browser]:
     """Start a browser with an empty profile, and end it."""
     (hears, answers), (commands, asks) = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        # The protocol's pipe is of the descriptors 3 and 4.
-        start = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'
-        command = ["sh", "-c", start, path, *FLAGS, f"--user-data-dir={profile}"]
+        command = [sys.executable, "-c", START, str(commands), str(answers), path, *FLAGS]
         process = subprocess.Popen(
-            command, pass_fds=(commands, answers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, f"--user-data-dir={profile}"],
+            pass_fds=(commands, answers),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         os.close(commands)
         os.close(answers)
         try:
-            yield Browser(asks, hears)
+            with os.fdopen(hears, "rb") as answered:
+                yield Browser(asks, answered)
         finally:
             os.close(asks)
             process.terminate()
