@@ -12,8 +12,9 @@ from bayescombat.report.references import Citing
 from bayescombat.report.sampler import worst
 from bayescombat.verdict import bfmi
 
-__all__ = ["by_empirical_bayes", "by_sampling", "evaluated", "fitted_versions"]
+__all__ = ["UNKNOWN", "by_empirical_bayes", "by_sampling", "evaluated", "fitted_versions"]
 
+# What stands for the version of a package that was imported from its sources.
 UNKNOWN = "not installed"
 
 

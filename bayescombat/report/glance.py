@@ -124,7 +124,7 @@ def of_what_was_set_aside(held: Held) -> list[Fact]:
 
 def _columns(held: Held) -> list[Column]:
     """Return the design columns that are not penalised; of a curve its covariate."""
-    spec, found = held.fit.layout.spec, []
+    spec, found = held.fit.layout.spec, list[Column]()
     if held.study is None and held.moments is None:
         return found
     for place in spec.unpenalised:

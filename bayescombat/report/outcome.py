@@ -42,14 +42,16 @@ def _across(held: Held, cite: Citing) -> list[str]:
         found.append(f"Hidden factors were to be removed; parallel analysis found none {cite('horn1965')}.")
     if hidden is not None:
         how = f"as many as parallel analysis found; {cite.plain('horn1965')}" if auto else "a number chosen beforehand"
-        carried = "whether or not they go along with a preserved covariate"
-        if not asked.despite_covariates:
-            carried = "after a test that they do not carry a preserved covariate"
+        carried = ", after a test that they do not carry a preserved covariate"
+        if asked.despite_covariates:
+            carried = ", whether or not they go along with a preserved covariate"
+        if not held.fit.layout.spec.kept.any():
+            carried = ""
         count = hidden.loadings.shape[1]
         found.append(
             f"{counted(count, 'hidden factor')} of the residuals ({how}), with loadings by principal-axis factoring of "
-            f"their pooled correlation, taken for known, {'was' if count == 1 else 'were'} removed by Bartlett scores, "
-            f"{carried}."
+            f"their pooled correlation, taken for known, {'was' if count == 1 else 'were'} removed by Bartlett "
+            f"scores{carried}."
         )
     if asked.share:
         found.append(

@@ -14,13 +14,13 @@ from bayescombat.fit import Fit
 from bayescombat.plots.canvas import check_matplotlib
 from bayescombat.plots.choosing import check_fit
 from bayescombat.report import attention, effects, glance, judged, reproduction, sampler
-from bayescombat.report.computation import fitted_versions
+from bayescombat.report.computation import UNKNOWN
 from bayescombat.report.held import Held
 from bayescombat.report.limits import limits
 from bayescombat.report.methods import methods_of
 from bayescombat.report.pictures import pictures_of
 from bayescombat.report.pieces import counted, united
-from bayescombat.storage import write_text
+from bayescombat.storage import versions, write_text
 
 __all__ = ["report"]
 
@@ -142,7 +142,7 @@ def _context(held: Held, evaluation: Evaluation | None, call: str | None) -> dic
         "python": reproduction.equivalent_call(held),
         "call": call,
         "limits": limits(held, evaluation),
-        "made_by": fitted_versions(held).get("pymc-combat", ""),
+        "made_by": "" if versions()["pymc-combat"] == UNKNOWN else versions()["pymc-combat"],
     }
 
 
