@@ -1,7 +1,7 @@
 """Pictures as SVG that a page holds: no font, no colour and no name of their own that the page does not know."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ COLOURS = {
 }
 NAMESPACE = re.compile(r"^\{[^}]*\}")
 COLOUR = re.compile("|".join(COLOURS))
+REFERENCE = re.compile(r"url\(#([^)]*)\)")
 FONT = re.compile(r"font-family:[^;]*;? ?")
 # XML knows no other control characters than tab and ends of lines.
 UNKNOWN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -86,8 +87,12 @@ def _of_the_page(svg: str, name: str, title: str, description: str) -> str:
     for element in root.iter():
         element.tag = NAMESPACE.sub("", element.tag)
         element.attrib = {NAMESPACE.sub("", key): value for key, value in element.attrib.items()}
+    # Matplotlib makes some names of places in memory.
+    known = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
+    names = {old: f"{name}-{place}" for place, old in enumerate(dict.fromkeys(known))}
+    for element in root.iter():
         for key, value in element.attrib.items():
-            element.attrib[key] = _attribute(key, value, name)
+            element.attrib[key] = _attribute(key, value, names)
     view = root.attrib["viewBox"]
     root.attrib = {"viewBox": view, "role": "img", "aria-labelledby": f"{name}-title {name}-desc"}
     for place, (tag, text) in enumerate((("title", title), ("desc", description))):
@@ -97,12 +102,12 @@ def _of_the_page(svg: str, name: str, title: str, description: str) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _attribute(key: str, value: str, name: str) -> str:
+def _attribute(key: str, value: str, names: Mapping[str, str]) -> str:
     """Return an attribute with the page's colours and fonts, and names that are this figure's."""
     if key == "id":
-        return f"{name}-{value}"
+        return names[value]
     if key == "href" and value.startswith("#"):
-        return f"#{name}-{value[1:]}"
+        return f"#{names[value[1:]]}"
     if key == "style":
         return FONT.sub("", COLOUR.sub(lambda found: COLOURS[found[0]], value))
-    return value.replace("url(#", f"url(#{name}-")
+    return REFERENCE.sub(lambda found: f"url(#{names[found[1]]})", value)
