@@ -16,6 +16,7 @@ from bayescombat.moments import Moments, merge
 from bayescombat.neurocombat import neurocombat, neurocombat_from_training
 from bayescombat.parameters import identify
 from bayescombat.priors import Priors
+from bayescombat.report import report
 from bayescombat.sensitivity import prior_sensitivity
 from bayescombat.storage import write_zarr
 from bayescombat.study import ChunkedStudy, Study
@@ -49,6 +50,7 @@ __all__ = [
     "pool",
     "predictive_check",
     "prior_sensitivity",
+    "report",
     "to_anndata",
     "write_zarr",
     *_errors,

@@ -18,6 +18,7 @@ SLOW_IMPORTS = {
     "arviz",
     "arviz_plots",
     "arviz_stats",
+    "jinja2",
     "matplotlib",
     "nutpie",
     "polars",
