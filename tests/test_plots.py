@@ -19,6 +19,7 @@ from scipy import stats
 
 import bayescombat as bc
 from bayescombat.adoption import Population, from_prior
+from bayescombat.plots.canvas import new_picture, ratios
 from bayescombat.vocabulary import POPULATION
 from tests.studies import small_study, without_cells
 from tests.test_structure import PACKAGE, imports
@@ -388,6 +389,17 @@ def test_shifts_of_features_that_share_factors_have_no_middle() -> None:
     study = bc.Study.from_dataframe(simulation.table, batch="site", features=simulation.features)
     gamma, delta = bc.plots.shrinkage(bc.fit(study, method="eb", shared_factors=1)).axes
     assert [len(segments(panel)) for panel in (gamma, delta)] == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.61, 1.35), (0.97, 1.02), (1.1, 1.4), (0.3, 3.0), (0.01, 40.0), (2e6, 2.1e6)]
+)
+def test_ratios_have_ticks_that_can_be_read(low: float, high: float) -> None:
+    axes = new_picture(4, 2).subplots()
+    ratios(axes, np.log(low), np.log(high))
+    ticks = axes.get_xticks()
+    assert 3 <= len(ticks) <= 8 and low <= ticks.min() and ticks.max() <= high
+    assert [float(label.get_text()) for label in axes.get_xticklabels()] == pytest.approx(ticks)
 
 
 def test_one_scan_tells_of_no_scale_before_shrinkage() -> None:

@@ -38,7 +38,8 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 RAW, PALE, INK = "#767676", "#E4E4E4", "#222222"
 LONGEST_LABEL = 28
 # Ticks of ratios within a power of ten: the fewest are taken of which three are seen.
-ROUND = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), np.linspace(1, 9.8, 45), np.linspace(1, 9.95, 180))
+ROUND = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
+FEWEST_TICKS = 3
 
 
 def new_picture(width: float, height: float) -> "Picture":
@@ -129,10 +130,22 @@ def ratios(axes: "Axes", low: float, high: float) -> None:
     for steps in ROUND:
         ticks = [step * 10.0**power for power in range(-9, 10) for step in steps]
         shown = [tick for tick in ticks if low <= np.log(tick) <= high]
-        if len(shown) >= 3:
+        if len(shown) >= FEWEST_TICKS:
             break
+    else:
+        shown = _evenly(np.exp(low), np.exp(high))
     axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
     axes.minorticks_off()
+
+
+def _evenly(low: float, high: float) -> list[float]:
+    """Return round numbers at equal distances: between ratios that differ little a logarithm is nearly straight."""
+    shown: list[float] = []
+    for step in (step * 10.0**power for power in range(9, -10, -1) for step in (5, 2, 1)):
+        shown = [number * step for number in range(int(np.ceil(low / step)), int(high / step) + 1)]
+        if len(shown) >= FEWEST_TICKS:
+            break
+    return shown
 
 
 def estimates(
