@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.pylabtools import select_figure_formats
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
@@ -116,6 +118,16 @@ def test_a_picture_is_whole_and_leaves_all_as_it_was(
     assert dict(plt.rcParams) == settings
     assert all(fit.tree.identical(tree) for fit, tree in zip((nuts_fit, eb_fit), trees, strict=True))
     assert judged.dataset.identical(copies[0]) and ranks.identical(copies[1]) and SHARES.equals(copies[2])
+
+
+def test_notebooks_show_a_picture_with_its_words_whether_pyplot_is_imported_or_not(eb_fit: bc.Fit) -> None:
+    picture = bc.plots.effects(eb_fit)
+    for formats in ((), ("png",)):
+        shell = InteractiveShell()
+        select_figure_formats(shell, formats)
+        shown, told = shell.display_formatter.format(picture)
+        assert len(shown["image/png"]) > 1000
+        assert told["image/png"]["alt"] == picture.description
 
 
 def test_no_picture_knows_of_pyplot() -> None:
