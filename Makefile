@@ -20,8 +20,8 @@ demo: $(STAMP)  ## Run the demonstration
 test: $(STAMP)  ## Run the tests, without the slow ones and the notebooks, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-notebooks: $(STAMP)  ## Run every notebook from top to bottom, in two processes
-	$(BIN)/python -m pytest -n 2 -m notebook tests/test_notebooks.py
+test-notebooks: $(STAMP)  ## Run every notebook and the example of the README, in two processes
+	$(BIN)/python -m pytest -n 2 -m notebook tests/test_notebooks.py tests/test_readme.py
 
 test-slow: $(STAMP)  ## Run the simulation studies, which take minutes
 	$(BIN)/python -m pytest -m slow

@@ -47,6 +47,7 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+html_sidebars = {page: [] for page in ("index", "comparison", "faq", "changelog")}
 copybutton_exclude = ".linenos, .gp, .go"
 
 
