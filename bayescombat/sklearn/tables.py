@@ -11,8 +11,9 @@ import pandas as pd
 
 from bayescombat.columns import require, text_label
 from bayescombat.errors import DataError, listing
+from bayescombat.frames import as_pandas
 
-__all__ = ["Rows", "as_frame", "is_frame"]
+__all__ = ["Rows", "is_frame"]
 
 # What labels without a name of their own are called.
 BATCH = "batch"
@@ -21,27 +22,6 @@ BATCH = "batch"
 def is_frame(data: object) -> bool:
     """Tell whether this is a table with named columns, of pandas, polars or another library that narwhals knows."""
     return bool(nw.dependencies.is_into_dataframe(data))
-
-
-def as_frame(data: Any) -> pd.DataFrame:
-    """Return a table of any such library as one of pandas, without pyarrow; one of pandas as it is.
-
-    Examples
-    --------
-    >>> as_frame(pd.DataFrame({"age": [20, 30]}))
-       age
-    0   20
-    1   30
-    """
-    if isinstance(data, pd.DataFrame):
-        return data
-    columns = nw.from_native(data, eager_only=True)
-    return pd.DataFrame({name: _as_series(columns[name]) for name in columns.columns})
-
-
-def _as_series(column: Any) -> pd.Series:
-    values = column.to_numpy() if column.dtype.is_numeric() else column.to_list()
-    return pd.Series(values, name=column.name or None)
 
 
 @dataclass(frozen=True)
@@ -156,24 +136,21 @@ def _check_names(labels: pd.DataFrame, covariates: pd.DataFrame) -> None:
 def _labels(batch: Any) -> pd.DataFrame | None:
     """Return labels of batches as columns by name."""
     if batch is None or is_frame(batch):
-        return None if batch is None else _with_text_names(as_frame(batch))
+        return None if batch is None else _with_text_names(as_pandas(batch))
     if isinstance(batch, str) or np.ndim(batch) != 1:
         found = f"the text {batch!r}" if isinstance(batch, str) else f"{np.ndim(batch)} dimensions"
         raise DataError(
             f"Expected one label per scan (one dimension) in batch, found {found}. Give the labels themselves, for "
             "several batch variables as a frame; a column of X is named in the constructor: ComBat(batch='site')."
         )
-    if isinstance(batch, pd.Series) or not nw.dependencies.is_into_series(batch):
-        column = pd.Series(batch)
-    else:
-        column = _as_series(nw.from_native(batch, series_only=True))
+    column = pd.Series(as_pandas(batch))
     return column.to_frame(column.name if isinstance(column.name, str) else BATCH)
 
 
 def _covariates(covariates: Any) -> pd.DataFrame | None:
     """Return covariates as columns by name; those of an array are covariate_0 and so on."""
     if covariates is None or is_frame(covariates):
-        return None if covariates is None else _with_text_names(as_frame(covariates))
+        return None if covariates is None else _with_text_names(as_pandas(covariates))
     if isinstance(covariates, Mapping) or np.ndim(covariates) != 2:
         raise DataError(
             "Expected covariates as a frame, or as an array of scans × covariates, found "

@@ -17,7 +17,8 @@ from bayescombat.errors import BayesCombatError, check_choice
 from bayescombat.fit import Fit, fit
 from bayescombat.fit.contents import Method
 from bayescombat.fit.harmonizer import Unseen
-from bayescombat.sklearn.tables import Rows, as_frame, is_frame
+from bayescombat.frames import as_pandas
+from bayescombat.sklearn.tables import Rows, is_frame
 from bayescombat.study import Study
 
 __all__ = ["ComBat"]
@@ -283,7 +284,7 @@ class ComBat(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ig
         learning = step == "fit"
         if is_frame(X):
             validate_data(self, X, skip_check_array=True, reset=learning)
-            values = as_frame(X)
+            values = as_pandas(X)
         else:
             least = 2 if learning else 1
             found = validate_data(
