@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.pylabtools import select_figure_formats
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
@@ -19,6 +21,7 @@ from scipy import stats
 
 import bayescombat as bc
 from bayescombat.adoption import Population, from_prior
+from bayescombat.plots.canvas import new_picture, ratios
 from bayescombat.vocabulary import POPULATION
 from tests.studies import small_study, without_cells
 from tests.test_structure import PACKAGE, imports
@@ -115,6 +118,16 @@ def test_a_picture_is_whole_and_leaves_all_as_it_was(
     assert dict(plt.rcParams) == settings
     assert all(fit.tree.identical(tree) for fit, tree in zip((nuts_fit, eb_fit), trees, strict=True))
     assert judged.dataset.identical(copies[0]) and ranks.identical(copies[1]) and SHARES.equals(copies[2])
+
+
+def test_notebooks_show_a_picture_with_its_words_whether_pyplot_is_imported_or_not(eb_fit: bc.Fit) -> None:
+    picture = bc.plots.effects(eb_fit)
+    for formats in ((), ("png",)):
+        shell = InteractiveShell()
+        select_figure_formats(shell, formats)
+        shown, told = shell.display_formatter.format(picture)
+        assert len(shown["image/png"]) > 1000
+        assert told["image/png"]["alt"] == picture.description
 
 
 def test_no_picture_knows_of_pyplot() -> None:
@@ -388,6 +401,17 @@ def test_shifts_of_features_that_share_factors_have_no_middle() -> None:
     study = bc.Study.from_dataframe(simulation.table, batch="site", features=simulation.features)
     gamma, delta = bc.plots.shrinkage(bc.fit(study, method="eb", shared_factors=1)).axes
     assert [len(segments(panel)) for panel in (gamma, delta)] == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.61, 1.35), (0.97, 1.02), (1.1, 1.4), (0.3, 3.0), (0.01, 40.0), (2e6, 2.1e6)]
+)
+def test_ratios_have_ticks_that_can_be_read(low: float, high: float) -> None:
+    axes = new_picture(4, 2).subplots()
+    ratios(axes, np.log(low), np.log(high))
+    ticks = axes.get_xticks()
+    assert 3 <= len(ticks) <= 8 and low <= ticks.min() and ticks.max() <= high
+    assert [float(label.get_text()) for label in axes.get_xticklabels()] == pytest.approx(ticks)
 
 
 def test_one_scan_tells_of_no_scale_before_shrinkage() -> None:

@@ -23,19 +23,22 @@ class Picture(Figure):
     --------
     >>> picture = Picture(figsize=(2, 1))
     >>> picture.description = "Nothing yet."
-    >>> png, alternative = picture._repr_png_()
-    >>> png[1:4], alternative
-    (b'PNG', {'alt': 'Nothing yet.'})
+    >>> shown, told = picture._repr_mimebundle_()
+    >>> shown["image/png"][1:4], told["image/png"]["alt"]
+    (b'PNG', 'Nothing yet.')
     """
 
     description: str = ""
     """What is seen, in words: for those who do not see it, and for reports."""
 
-    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
-        """Return what a notebook shows. Matplotlib itself tells it of figures that pyplot made, and of these twice."""
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what a notebook shows, with what is seen in words.
+
+        Once pyplot is imported, notebooks draw every matplotlib figure themselves; the words of a bundle they keep.
+        """
         buffer = BytesIO()
         self.savefig(buffer, format="png")
-        return buffer.getvalue(), {"alt": self.description}
+        return {"image/png": buffer.getvalue()}, {"image/png": {"alt": self.description}}
 
 
 def polylines(axes: Axes, x: np.ndarray, y: np.ndarray, **style: Any) -> None:
