@@ -1,5 +1,6 @@
 """How the documentation site is built: ``make docs``, where warnings are errors."""
 
+import re
 from importlib.metadata import version as installed
 
 from docutils import nodes
@@ -63,6 +64,16 @@ def displayed_math(self: HTML5Translator, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
+def link_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
+    """Make links from one notebook to another links of pages.
+
+    The tutorials are a link to the folder of the notebooks, so that their files lie outside of the documentation.
+    """
+    if page.startswith("tutorials/"):
+        source[0] = re.sub(r"\[([^\]\n]+)\]\((\w+)\.ipynb\)", r"{doc}`\1 </tutorials/\2>`", source[0])
+
+
 def setup(app: Sphinx) -> None:
-    """Register how equations are written."""
+    """Register how equations are written, and links between notebooks."""
     app.add_html_math_renderer("mathml", (inline_math, None), (displayed_math, None))
+    app.connect("source-read", link_notebooks)

@@ -103,8 +103,8 @@ class Fit(Harmonizer):
         -------
         Fit
             A new one that knows these batches too. Its verdict says how far `update` may move their harmonized values,
-            as estimated in closed form, without what ``covariance`` does: a refit learns from the new scans, and
-            averages over them.
+            as estimated in closed form for independent features, without what ``covariance`` does: a refit learns from
+            the new scans, and averages over them. Where features share factors it may be several times as far.
 
         Raises
         ------
