@@ -222,6 +222,19 @@ def test_what_adopt_says_is_the_distance_by_empirical_bayes(
     assert said == pytest.approx(expected, rel=0.06)
 
 
+def test_the_distance_knows_what_features_share(new: pd.DataFrame, simulation: bc.datasets.Simulation) -> None:
+    noise = np.random.default_rng(8).normal(size=len(simulation.table))
+    table = simulation.table.copy()
+    table[list(simulation.features)] += 0.5 * noise[:, None] * simulation.truth["sigma"].values
+    old, late = table.drop(index=new.index), table.loc[new.index]
+    study = bc.Study.from_dataframe(old, batch="site", covariates="age + sex", features=simulation.features)
+    fit = bc.fit(study, method="eb", shared_factors=1)
+    adopted = fit.adopt(late)
+    said = float(adopted.verdict.split("by about ")[1].split(" sigma")[0])
+    away = adopted.harmonize(late)["mean"] - fit.update(late).harmonize(late)["mean"]
+    assert said == pytest.approx(float(((away / fit.parameters["sigma"]) ** 2).mean() ** 0.5), rel=0.06)
+
+
 def test_adopt_by_empirical_bayes_is_the_shrunken_estimate_given_the_rest(quick: bc.Fit, new: pd.DataFrame) -> None:
     parameters = quick.parameters
     offset = np.column_stack([new["age"], new["sex"] == "M"]) - quick.layout.center

@@ -1,27 +1,28 @@
 """How far an adopted batch is from what a refit would say, in closed form."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 
-from bayescombat.empirical import empirical_bayes
 from bayescombat.errors import BayesCombatWarning, ConfoundedDesignError, DataError
+from bayescombat.estimation import by_empirical_bayes
+from bayescombat.fit.contents import Contents
 from bayescombat.fit.extension import Extension
-from bayescombat.fit.layout import Layout
+from bayescombat.fit.joining import Asked
+from bayescombat.fit.trees import fitted_tree
 from bayescombat.identification import estimable
 from bayescombat.moments import Moments, merge
-from bayescombat.parameters import estimated
 
 __all__ = ["distance_to_refit"]
 
-NO_FACTORS = np.zeros((0, 0))
 
-
-def distance_to_refit(fitted: Moments, added: Moments, mean_only: bool) -> str:
+def distance_to_refit(fitted: Moments, added: Moments, mean_only: bool, shared_factors: int) -> str:
     """Say how far the harmonized scans of new batches move when all is fitted again, root mean square in sigma.
 
-    Both ways are taken by empirical Bayes: the new batches given the fit to `fitted`, and the fit to everything. What a
-    refit changes is the pooled target, which then holds the new scans too, and every parameter that they inform.
+    Both ways are taken by empirical Bayes: the new batches given the fit to `fitted`, and the fit to everything, with
+    as many shared factors as the fit has. What a refit changes is the pooled target, which then holds the new scans
+    too, and every parameter that they inform.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesCombatWarning)
@@ -30,18 +31,20 @@ def distance_to_refit(fitted: Moments, added: Moments, mean_only: bool) -> str:
             after = estimable(merge([fitted, added]))
         except (DataError, ConfoundedDesignError) as error:
             return f"update would refuse these scans ({error})"
-    distance = _distance(before, after, added, mean_only)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BayesCombatWarning)
+        distance = _distance(before, after, added, mean_only, shared_factors)
     lost = len(set(before.features) - set(after.features))
     aside = f" and set aside {lost} more features" if lost else ""
     return f"update would move the harmonized values there by about {distance:.2g} sigma (root mean square){aside}"
 
 
-def _distance(before: Moments, after: Moments, added: Moments, mean_only: bool) -> float:
+def _distance(before: Moments, after: Moments, added: Moments, mean_only: bool, shared_factors: int) -> float:
     common = set(before.features) & set(after.features)
     before, after = (part.select(np.array([name in common for name in part.features])) for part in (before, after))
     some = added.select(np.array([name in common for name in added.features]))
-    extension, _ = _by_empirical_bayes(before, mean_only).adopted(some)
-    one, other = _affine(extension, some), _affine(_by_empirical_bayes(after, mean_only), some)
+    extension, _ = _by_empirical_bayes(before, mean_only, shared_factors).adopted(some)
+    one, other = _affine(extension, some), _affine(_by_empirical_bayes(after, mean_only, shared_factors), some)
     constant, slope, ratio = (a - b for a, b in zip(one, other, strict=True))
     n = np.broadcast_to(some.n, some.syy.shape)
     squares = n * constant**2 + (slope * (some.sxx @ slope[..., None])[..., 0]).sum(axis=-1)
@@ -50,10 +53,11 @@ def _distance(before: Moments, after: Moments, added: Moments, mean_only: bool) 
     return float(np.sqrt((squares / sigma**2).sum() / n.sum()))
 
 
-def _by_empirical_bayes(moments: Moments, mean_only: bool) -> Extension:
-    settings = {"shrinkage": "parametric", "mean_only": mean_only, "compat": None}
-    estimates = estimated(empirical_bayes(moments, mean_only=mean_only), moments)
-    return Extension(estimates, Layout.of(moments, moments), moments.levels, settings, NO_FACTORS, {})
+def _by_empirical_bayes(moments: Moments, mean_only: bool, shared_factors: int) -> Extension:
+    estimator = partial(
+        by_empirical_bayes, shrinkage="parametric", mean_only=mean_only, compat=None, shared_factors=shared_factors
+    )
+    return Contents(fitted_tree(moments, estimator, Asked())).extensible
 
 
 def _affine(extension: Extension, moments: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -103,8 +103,8 @@ class Fit(Harmonizer):
         -------
         Fit
             A new one that knows these batches too. Its verdict says how far `update` may move their harmonized values,
-            as estimated in closed form for independent features, without what ``covariance`` does: a refit learns from
-            the new scans, and averages over them. Where features share factors it may be several times as far.
+            as estimated by empirical Bayes with as many shared factors, without what ``covariance`` does: a refit learns
+            from the new scans, and averages over them.
 
         Raises
         ------
@@ -149,7 +149,8 @@ class Fit(Harmonizer):
         tree["layout"] = xr.DataTree(extension.layout.to_dataset())
         tree["moments"] = xr.DataTree(merge([self.moments, moments]).to_dataset())
         labels = [extension.layout.levels.label(*pair) for pair in new]
-        said = f"Adopted {listing(labels)}: {distance_to_refit(self.moments, moments, self.mean_only)}."
+        distance = distance_to_refit(self.moments, moments, self.mean_only, self.loadings.shape[1])
+        said = f"Adopted {listing(labels)}: {distance}."
         adopted = json.dumps([*self._adopted, *new])
         tree.attrs = dict(self.tree.attrs) | {"verdict": f"{self.verdict} {said}", "adopted": adopted}
         return Fit(tree)
