@@ -103,8 +103,8 @@ class Fit(Harmonizer):
         -------
         Fit
             A new one that knows these batches too. Its verdict says how far `update` may move their harmonized values,
-            as estimated by empirical Bayes with as many shared factors, without what ``covariance`` does: a refit learns
-            from the new scans, and averages over them.
+            as estimated by empirical Bayes with as many shared factors, without what ``covariance`` does: a refit
+            learns from the new scans, and averages over them.
 
         Raises
         ------
