@@ -1,0 +1,145 @@
+"""``diagnose`` and ``evaluate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from typer import BadParameter, Exit
+
+import bayescombat
+from bayescombat.cli.fits import fitted, settings_of
+from bayescombat.cli.flattening import flattened
+from bayescombat.cli.options import Columns, Force, Model, Quiet, Reading, Sampling, TablePath, option
+from bayescombat.cli.paths import Output, check_outputs
+from bayescombat.cli.studies import read, study_by_design, study_of
+from bayescombat.cli.voice import Voice, speaking
+from bayescombat.evaluate import Evaluation
+from bayescombat.evaluate.harmonizers import Refit
+from bayescombat.fit import Fit, load
+from bayescombat.study import Study
+from bayescombat.tables import TableFile, write_dataset, write_frame
+
+__all__ = ["diagnose", "evaluate"]
+
+JUDGING = "Evaluation"
+REFUSED = 1
+
+
+@flattened
+def diagnose(
+    table: TablePath,
+    columns: Columns,
+    out: Annotated[Path | None, option("Where the figures go (.nc).", "--out", "-o")] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    *,
+    reading: Reading,
+) -> None:
+    """Look a table over before anything is fitted: what to put right, what to look at, what is good to know.
+
+    Ends with 1 if a fit would be refused.
+
+    bayescombat diagnose table.csv --batch site --covariates 'age + sex'
+    """
+    if out is not None:
+        check_outputs([Output("--out", out, (".nc",))], force, [table])
+    with speaking(quiet) as voice:
+        found = bayescombat.diagnose(study_of(read(table, reading, voice), columns))
+        voice.say(repr(found))
+        voice.warn()
+        if out is not None:
+            write_dataset(found.dataset, out)
+            voice.say(f"Written: {out}")
+    if any(finding.severity == "error" for finding in found.findings):
+        raise Exit(REFUSED)
+
+
+@flattened
+def evaluate(
+    table: TablePath,
+    columns: Columns,
+    fit: Annotated[
+        Path | None,
+        option("A fit that was saved: its method and settings are evaluated, on the columns that it names.", "--fit",
+               panel=JUDGING),
+    ] = None,
+    refit: Annotated[
+        Refit,
+        option("How a fit by NUTS is repeated: with fewer draws, with all its settings, or by eb instead.", "--refit",
+               panel=JUDGING, show_default=True),
+    ] = "quick",
+    folds: Annotated[
+        int, option("Parts that are held out in turn.", "--folds", min=2, panel=JUDGING, show_default=True)
+    ] = 5,
+    permutations: Annotated[
+        int,
+        option("Exchanges of labels that say what chance does.", "--permutations", min=1, panel=JUDGING,
+               show_default=True),
+    ] = 200,
+    out: Annotated[
+        Path | None, option("Where the figures go: a table of them (.csv, .tsv, .xlsx, .parquet) or all (.nc).",
+                            "--out", "-o"),
+    ] = None,
+    force: Force = False,
+    quiet: Quiet = False,
+    *,
+    model: Model,
+    sampling: Sampling,
+    reading: Reading,
+) -> None:  # fmt: skip
+    """Say what a harmonization removes of the batches, and what it preserves, on scans that were held out.
+
+    bayescombat evaluate table.csv --batch site --covariates 'age + sex' --method eb --out evaluation.csv
+    """
+    if fit is not None and columns.given:
+        raise BadParameter(f"Expected none of these beside --fit, which says them, found {columns.given[0]}.")
+    if out is not None:
+        check_outputs([Output("--out", out)], force, [table])
+    with speaking(quiet) as voice:
+        file = read(table, reading, voice)
+        study, known = _known(fit, file) if fit else _fitted(file, columns, model, sampling, voice)
+        found = bayescombat.evaluate(
+            study,
+            known,
+            refit=refit,
+            folds=folds,
+            permutations=permutations,
+            seed=sampling.seed,
+            progress_bar=voice.bars,
+        )
+        voice.say(repr(found))
+        voice.warn()
+        _write(found, out, voice)
+
+
+def _known(path: Path, file: TableFile) -> tuple[Study, Fit]:
+    known = load(path)
+    reference = known.layout.reference
+    return study_by_design(file, known.layout.spec, reference), known
+
+
+def _fitted(file: TableFile, columns: Columns, model: Model, sampling: Sampling, voice: Voice) -> tuple[Study, Fit]:
+    study = study_of(file, columns)
+    settings = settings_of(model, sampling, False, voice)
+    if model.method == "eb":
+        # The seed is then of the folds alone.
+        settings.pop("seed", None)
+    return study, fitted(study, settings, voice)
+
+
+def _write(found: Evaluation, out: Path | None, voice: Voice) -> None:
+    if out is None:
+        return
+    if out.name.lower().endswith(".nc"):
+        write_dataset(found.dataset, out)
+    else:
+        write_frame(figures(found), out)
+    voice.say(f"Written: {out}")
+
+
+def figures(found: Evaluation) -> pd.DataFrame:
+    """Return a row for every metric of every table."""
+    data = found.dataset[["estimate", "sd", "lower", "upper", "p", "expected"]]
+    frame = data.to_dataframe(dim_order=["metric", "table"]).reset_index()
+    first = ["metric", "kind", "table"]
+    return frame[[*first, *(name for name in frame.columns if name not in first)]]
