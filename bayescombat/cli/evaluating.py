@@ -1,5 +1,6 @@
 """``diagnose`` and ``evaluate``."""
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,12 @@ from typer import BadParameter, Exit
 import bayescombat
 from bayescombat.cli.fits import fitted, settings_of
 from bayescombat.cli.flattening import flattened
-from bayescombat.cli.options import Columns, Force, Model, Quiet, Reading, Sampling, TablePath, option
+from bayescombat.cli.modelling import Model, Sampling
+from bayescombat.cli.options import Columns, Force, Quiet, Reading, TablePath, option
 from bayescombat.cli.paths import Output, check_outputs
 from bayescombat.cli.studies import read, study_by_design, study_of
 from bayescombat.cli.voice import Voice, speaking
+from bayescombat.errors import OverlapWarning
 from bayescombat.evaluate import Evaluation
 from bayescombat.evaluate.harmonizers import Refit
 from bayescombat.fit import Fit, load
@@ -29,7 +32,7 @@ REFUSED = 1
 def diagnose(
     table: TablePath,
     columns: Columns,
-    out: Annotated[Path | None, option("Where the figures go (.nc).", "--out", "-o")] = None,
+    out: Annotated[Path | None, option("Where the figures go (.nc).", "--out", "-o", metavar="FILE")] = None,
     force: Force = False,
     quiet: Quiet = False,
     *,
@@ -44,7 +47,10 @@ def diagnose(
     if out is not None:
         check_outputs([Output("--out", out, (".nc",))], force, [table])
     with speaking(quiet) as voice:
-        found = bayescombat.diagnose(study_of(read(table, reading, voice), columns))
+        file = read(table, reading, voice)
+        # The findings say it too.
+        warnings.simplefilter("ignore", OverlapWarning)
+        found = bayescombat.diagnose(study_of(file, columns))
         voice.say(repr(found))
         voice.warn()
         if out is not None:
@@ -60,25 +66,47 @@ def evaluate(
     columns: Columns,
     fit: Annotated[
         Path | None,
-        option("A fit that was saved: its method and settings are evaluated, on the columns that it names.", "--fit",
-               panel=JUDGING),
+        option(
+            "A fit that was saved: its method and settings are evaluated, on the columns that it names.",
+            "--fit",
+            metavar="FILE",
+            panel=JUDGING,
+        ),
     ] = None,
     refit: Annotated[
         Refit,
-        option("How a fit by NUTS is repeated: with fewer draws, with all its settings, or by eb instead.", "--refit",
-               panel=JUDGING, show_default=True),
+        option(
+            "How a fit by NUTS is repeated: with fewer draws, with all its settings, or by eb instead.",
+            "--refit",
+            panel=JUDGING,
+            show_default=True,
+        ),
     ] = "quick",
     folds: Annotated[
-        int, option("Parts that are held out in turn.", "--folds", min=2, panel=JUDGING, show_default=True)
+        int,
+        option(
+            "Parts that are held out in turn.", "--folds", metavar="NUMBER", min=2, panel=JUDGING, show_default=True
+        ),
     ] = 5,
     permutations: Annotated[
         int,
-        option("Exchanges of labels that say what chance does.", "--permutations", min=1, panel=JUDGING,
-               show_default=True),
+        option(
+            "Exchanges of labels that say what chance does.",
+            "--permutations",
+            metavar="NUMBER",
+            min=1,
+            panel=JUDGING,
+            show_default=True,
+        ),
     ] = 200,
     out: Annotated[
-        Path | None, option("Where the figures go: a table of them (.csv, .tsv, .xlsx, .parquet) or all (.nc).",
-                            "--out", "-o"),
+        Path | None,
+        option(
+            "Where the figures go: a table of them (.csv, .tsv, .xlsx, .parquet) or all (.nc).",
+            "--out",
+            "-o",
+            metavar="FILE",
+        ),
     ] = None,
     force: Force = False,
     quiet: Quiet = False,
@@ -86,7 +114,7 @@ def evaluate(
     model: Model,
     sampling: Sampling,
     reading: Reading,
-) -> None:  # fmt: skip
+) -> None:
     """Say what a harmonization removes of the batches, and what it preserves, on scans that were held out.
 
     bayescombat evaluate table.csv --batch site --covariates 'age + sex' --method eb --out evaluation.csv

@@ -8,7 +8,7 @@ import pandas as pd
 from typer import Argument, BadParameter
 
 from bayescombat.cli.flattening import flattened
-from bayescombat.cli.options import Columns, Force, Quiet, Reading, TablePath, option
+from bayescombat.cli.options import Columns, Force, Quiet, Reading, TablePath, flag, option
 from bayescombat.cli.paths import Output, check_outputs
 from bayescombat.cli.studies import (
     batch_columns,
@@ -35,14 +35,24 @@ PATTERN = re.compile(r"[\^$*+?()\[\]{}|\\]")
 
 DesignPath = Annotated[
     Path | None,
-    option("The coordinator's design (.json), which says what the columns are.", "--design", panel=FEDERATED),
+    option(
+        "The coordinator's design (.json), which says what the columns are.",
+        "--design",
+        metavar="FILE",
+        panel=FEDERATED,
+    ),
 ]
 NewDesignPath = Annotated[
     Path | None,
-    option("Where the design that this table gives goes (.json). Without --out the table may be a made-up one, which "
-           "lists every level and both ends of the ranges; it needs no rows of real scans, and cells of batches and "
-           "features may be blank.", "--save-design", panel=FEDERATED),
-]  # fmt: skip
+    option(
+        "Where the design that this table gives goes (.json). Without --out the table may be a made-up one, which "
+        "lists every level and both ends of the ranges; it needs no rows of real scans, and cells of batches and "
+        "features may be blank.",
+        "--save-design",
+        metavar="FILE",
+        panel=FEDERATED,
+    ),
+]
 
 
 @flattened
@@ -53,20 +63,30 @@ def moments(
     save_design: NewDesignPath = None,
     min_scans: Annotated[
         int,
-        option("Fewest scans of a batch, and of a feature in it, that may leave the site.", "--min-scans", min=0,
-               panel=FEDERATED, show_default=True),
+        option(
+            "Fewest scans of a batch, and of a feature in it, that may leave the site.",
+            "--min-scans",
+            metavar="NUMBER",
+            min=0,
+            panel=FEDERATED,
+            show_default=True,
+        ),
     ] = 5,
     cross: Annotated[
         bool,
-        option("Keep how the features vary together too, as --shared-factors, --factors and --covariance need. It "
-               "tells more of the scans.", "--cross", panel=FEDERATED),
+        flag(
+            "Keep how the features vary together too, as --shared-factors, --factors and --covariance need. It "
+            "tells more of the scans.",
+            "--cross",
+            panel=FEDERATED,
+        ),
     ] = False,
-    out: Annotated[Path | None, option("Where the moments go (.nc).", "--out", "-o")] = None,
+    out: Annotated[Path | None, option("Where the moments go (.nc).", "--out", "-o", metavar="FILE")] = None,
     force: Force = False,
     quiet: Quiet = False,
     *,
     reading: Reading,
-) -> None:  # fmt: skip
+) -> None:
     """Compute what a fit needs to know of a site's scans, or write the design that all sites read theirs by.
 
     The coordinator writes the design, every site its moments; the coordinator merges and fits them.
@@ -135,12 +155,16 @@ def _names(table: pd.DataFrame, columns: Columns) -> list[str]:
 
 
 def merge(
-    files: Annotated[list[Path], Argument(help="Moments of sites, as the command moments writes them.",
-                                          metavar="MOMENTS...", show_default=False)],
-    out: Annotated[Path, option("Where the merged moments go (.nc).", "--out", "-o")],
+    files: Annotated[
+        list[Path],
+        Argument(
+            help="Moments of sites, as the command moments writes them.", metavar="MOMENTS...", show_default=False
+        ),
+    ],
+    out: Annotated[Path, option("Where the merged moments go (.nc).", "--out", "-o", metavar="FILE")],
     force: Force = False,
     quiet: Quiet = False,
-) -> None:  # fmt: skip
+) -> None:
     """Merge the moments of several sites into those of the pooled table.
 
     bayescombat merge site_a.nc site_b.nc --out all.nc

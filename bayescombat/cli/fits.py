@@ -8,19 +8,22 @@ import pandas as pd
 import xarray as xr
 from typer import BadParameter
 
-from bayescombat.cli.options import Model, Rows, Sampling, Saving
+from bayescombat.batches import Levels
+from bayescombat.cli.modelling import Model, Sampling
+from bayescombat.cli.options import Rows, Saving
 from bayescombat.cli.paths import Output
 from bayescombat.cli.studies import label_of
 from bayescombat.cli.voice import Voice
 from bayescombat.errors import DataError
 from bayescombat.fit import Fit, fit
+from bayescombat.fit.harmonization import target_cell
 from bayescombat.moments import Moments
 from bayescombat.study import Study
 from bayescombat.tables import TableFile, check_added, write_table
 
 __all__ = [
     "NOT_TO_BE_TRUSTED",
-    "check_columns",
+    "check_rows",
     "check_probability_of",
     "describe",
     "fitted",
@@ -109,10 +112,23 @@ def check_probability_of(rows: Rows) -> None:
         raise BadParameter(f"Expected a number between 0 and 1, found {rows.probability}.", param_hint="--probability")
 
 
-def check_columns(file: TableFile, features: list[str], rows: Rows) -> None:
-    """Raise a DataError if columns that are to be added are there already."""
+def check_rows(rows: Rows, file: TableFile, study: Study, levels: Levels) -> None:
+    """Raise an error, before anything long is done, if rows could not be harmonized or written as asked for.
+
+    Parameters
+    ----------
+    rows : Rows
+        What is asked for.
+    file : TableFile
+        The table of the rows.
+    study : Study
+        The same as a study.
+    levels : Levels
+        Those of the batches that are fitted.
+    """
+    target_cell(label_of(rows.target), levels)
     if rows.out is not None and not rows.out.name.lower().endswith(".nc"):
-        check_added(file, features, rows.suffixes)
+        check_added(file, study.features, rows.suffixes)
 
 
 def write_rows(found: Fit, study: Study, file: TableFile, rows: Rows, voice: Voice, **options: Any) -> None:

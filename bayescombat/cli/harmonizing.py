@@ -5,9 +5,10 @@ from typing import Annotated
 
 from typer import Argument, BadParameter, Context, Exit
 
+from bayescombat.batches import Levels
 from bayescombat.cli.fits import (
-    check_columns,
     check_probability_of,
+    check_rows,
     describe,
     fitted,
     outputs_of,
@@ -18,19 +19,19 @@ from bayescombat.cli.fits import (
     write_rows,
 )
 from bayescombat.cli.flattening import flattened
+from bayescombat.cli.modelling import Model, Sampling
 from bayescombat.cli.options import (
     Columns,
     FitPath,
     Force,
-    Model,
     NewPath,
     Quiet,
     Reading,
     Rows,
-    Sampling,
     Saving,
     TablePath,
     UnseenBatches,
+    flag,
     option,
 )
 from bayescombat.cli.paths import Output, check_outputs
@@ -47,7 +48,7 @@ __all__ = ["apply", "harmonize", "holds_moments", "update"]
 ScansPath = Annotated[
     Path, Argument(help="A table of scans, or moments of them (.nc).", metavar="NEW", show_default=False)
 ]
-ReportPath = Annotated[Path | None, option("Where a report of the fit goes (.html).", "--report")]
+ReportPath = Annotated[Path | None, option("Where a report of the fit goes (.html).", "--report", metavar="FILE")]
 
 
 @flattened
@@ -86,7 +87,7 @@ def harmonize(
         else:
             file = read(table, reading, voice)
             study = study_of(file, columns)
-            check_columns(file, list(study.features), rows)
+            check_rows(rows, file, study, Levels.of(study.spec.batch, study.batches))
             found = fitted(study, settings, voice)
             describe(found, voice)
             write_rows(found, study, file, rows, voice)
@@ -142,7 +143,7 @@ def apply(
         found = load(fit)
         file = read(table, reading, voice)
         study = study_by_design(file, found.layout.spec)
-        check_columns(file, list(study.features), rows)
+        check_rows(rows, file, study, found.layout.levels)
         write_rows(found, study, file, rows, voice, unseen=unseen)
     raise Exit(_ended(trusted_code(found), voice))
 
@@ -156,7 +157,7 @@ def update(
     saving: Saving,
     adopt: Annotated[
         bool,
-        option("Estimate new batches alone, and leave what was fitted before as it is.", "--adopt"),
+        flag("Estimate new batches alone, and leave what was fitted before as it is.", "--adopt"),
     ] = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -181,7 +182,7 @@ def update(
         else:
             file = read(new, reading, voice)
             study = study_by_design(file, known.layout.spec)
-            check_columns(file, list(study.features), rows)
+            check_rows(rows, file, study, known.layout.levels)
             found = _learned(known, study, adopt)
             describe(found, voice)
             write_rows(found, study, file, rows, voice)

@@ -6,32 +6,27 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from bayescombat.empirical import Compat
-from bayescombat.fit.contents import Method
 from bayescombat.fit.harmonizer import Unseen
-from bayescombat.shrinkage import Shrinkage
 from bayescombat.tables import How
 
 __all__ = [
     "Columns",
     "FitPath",
     "Force",
-    "Model",
     "NewPath",
     "Quiet",
     "Reading",
     "Rows",
-    "Sampling",
     "Saving",
     "TablePath",
     "UnseenBatches",
+    "flag",
     "option",
 ]
 
 COLUMNS, READING, MODEL, SAMPLING, OUTPUT = (
     "What the columns are",
     "How the file is read",
-    "Model",
     "Sampling, for --method nuts",
     "Output",
 )
@@ -40,14 +35,20 @@ TABLES = ".csv, .csv.gz, .tsv, .tsv.gz, .parquet, .xlsx or .nc"
 
 def option(help_text: str, *names: str, panel: str = OUTPUT, **more: Any) -> Any:
     """Return an option with its help, in a group."""
-    return Option(*names, **{"help": help_text, "rich_help_panel": panel, "show_default": False} | more)
+    more.setdefault("show_default", False)
+    return Option(*names, help=help_text, rich_help_panel=panel, **more)
 
 
-TablePath = Annotated[Path, Argument(help=f"A table, one row per scan: {TABLES}.", show_default=False)]
+def flag(help_text: str, *names: str, panel: str = OUTPUT) -> Any:
+    """Return an option that takes no value."""
+    return option(help_text, *names, panel=panel, metavar=" ")
+
+
+TablePath = Annotated[Path, Argument(help=f"A table, one row per scan: {TABLES}.", metavar="TABLE", show_default=False)]
 NewPath = Annotated[Path, Argument(help=f"The rows: {TABLES}.", metavar="TABLE", show_default=False)]
 FitPath = Annotated[Path, Argument(help="A fit, as --save writes it.", metavar="FIT", show_default=False)]
-Force = Annotated[bool, option("Write over files that are there already.", "--force")]
-Quiet = Annotated[bool, option("Say nothing but warnings and errors, and show no progress.", "--quiet", "-q")]
+Force = Annotated[bool, flag("Write over files that are there already.", "--force")]
+Quiet = Annotated[bool, flag("Say nothing but warnings and errors, and show no progress.", "--quiet", "-q")]
 UnseenBatches = Annotated[
     Unseen,
     option(
@@ -65,43 +66,69 @@ class Columns:
 
     batch: Annotated[
         list[str] | None,
-        option("Column of batches; several times for several batch variables.", "--batch", "-b", panel=COLUMNS),
+        option(
+            "Column of batches; several times for several batch variables.",
+            "--batch",
+            "-b",
+            metavar="COLUMN",
+            panel=COLUMNS,
+        ),
     ] = None
     covariates: Annotated[
         str | None,
-        option("What is to be preserved, as a formula: 'age + sex', 'bs(age, df=5) * sex'.", "--covariates", "-c",
-               metavar="FORMULA", panel=COLUMNS),
-    ] = None  # fmt: skip
+        option(
+            "What is to be preserved, as a formula: 'age + sex', 'bs(age, df=5) * sex'.",
+            "--covariates",
+            "-c",
+            metavar="FORMULA",
+            panel=COLUMNS,
+        ),
+    ] = None
     features: Annotated[
         list[str] | None,
         option(
             "What is harmonized: a column, several with commas between them, or a regular expression that is searched "
             "for in the names, such as '_thickness$'. Several times for more. By default every column of numbers "
             "that has no other role.",
-            "--features", "-f", metavar="NAMES", panel=COLUMNS,
+            "--features",
+            "-f",
+            metavar="NAMES",
+            panel=COLUMNS,
         ),
-    ] = None  # fmt: skip
+    ] = None
     remove: Annotated[
         str | None,
-        option("Covariates whose effects are to be taken out, as a formula.", "--remove", metavar="FORMULA",
-               panel=COLUMNS),
-    ] = None  # fmt: skip
+        option(
+            "Covariates whose effects are to be taken out, as a formula.", "--remove", metavar="FORMULA", panel=COLUMNS
+        ),
+    ] = None
     subject: Annotated[
-        str | None, option("Column of subjects, where some have several scans.", "--subject", panel=COLUMNS)
+        str | None,
+        option("Column of subjects, where some have several scans.", "--subject", metavar="COLUMN", panel=COLUMNS),
     ] = None
     smooth: Annotated[
         list[str] | None,
-        option("A covariate to be preserved as a curve, and of how many basis functions: age=10.", "--smooth",
-               metavar="NAME=SIZE", panel=COLUMNS),
-    ] = None  # fmt: skip
+        option(
+            "A covariate to be preserved as a curve, and of how many basis functions: age=10.",
+            "--smooth",
+            metavar="NAME=SIZE",
+            panel=COLUMNS,
+        ),
+    ] = None
     transform: Annotated[
-        str | None, option("log, to harmonize ratios of positive features.", "--transform", panel=COLUMNS)
+        str | None,
+        option("log, to harmonize ratios of positive features.", "--transform", metavar="log", panel=COLUMNS),
     ] = None
     reference: Annotated[
         list[str] | None,
-        option("Batch that the others are brought to, by default their average; with several batch variables one "
-               "label of each, in the order of --batch.", "--reference", panel=COLUMNS),
-    ] = None  # fmt: skip
+        option(
+            "Batch that the others are brought to, by default their average; with several batch variables one "
+            "label of each, in the order of --batch.",
+            "--reference",
+            metavar="LABEL",
+            panel=COLUMNS,
+        ),
+    ] = None
 
     @property
     def given(self) -> list[str]:
@@ -115,23 +142,39 @@ class Reading:
 
     index: Annotated[
         list[str] | None,
-        option("Column that names the rows, several times if several do together. By default the first one, if it has "
-               "no name or holds texts that are all different.", "--index", panel=READING),
-    ] = None  # fmt: skip
+        option(
+            "Column that names the rows, several times if several do together. By default the first one, if it has "
+            "no name or holds texts that are all different.",
+            "--index",
+            metavar="COLUMN",
+            panel=READING,
+        ),
+    ] = None
     sep: Annotated[
         str | None,
-        option("What divides the cells, 'tab' for tabs. By default what divides the first lines evenly.", "--sep",
-               panel=READING),
-    ] = None  # fmt: skip
+        option(
+            "What divides the cells, 'tab' for tabs. By default what divides the first lines evenly.",
+            "--sep",
+            metavar="TEXT",
+            panel=READING,
+        ),
+    ] = None
     decimal: Annotated[
         str | None,
-        option("Decimal point or comma. By default as the numbers tell.", "--decimal", panel=READING),
+        option("Decimal point or comma. By default as the numbers tell.", "--decimal", metavar="TEXT", panel=READING),
     ] = None
     encoding: Annotated[
-        str | None, option("Such as cp1252. By default UTF-8, or what the file is marked as.", "--encoding",
-                           panel=READING)
-    ] = None  # fmt: skip
-    sheet: Annotated[str | None, option("Of an Excel file, by default the first.", "--sheet", panel=READING)] = None
+        str | None,
+        option(
+            "Such as cp1252. By default UTF-8, or what the file is marked as.",
+            "--encoding",
+            metavar="NAME",
+            panel=READING,
+        ),
+    ] = None
+    sheet: Annotated[
+        str | None, option("Of an Excel file, by default the first.", "--sheet", metavar="NAME", panel=READING)
+    ] = None
 
     @property
     def how(self) -> How:
@@ -141,93 +184,39 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Model:
-    """What is fitted."""
-
-    method: Annotated[
-        Method,
-        option("Full Bayes by NUTS, or empirical Bayes, in closed form and at once.", "--method", "-m", panel=MODEL,
-               show_default=True),
-    ] = "nuts"  # fmt: skip
-    mean_only: Annotated[
-        bool, option("Adjust means alone, and leave scales as they are.", "--mean-only", panel=MODEL)
-    ] = False
-    robust: Annotated[
-        bool, option("Noise of heavy tails, so that outlying values count less. NUTS only, and slow.", "--robust",
-                     panel=MODEL)
-    ] = False  # fmt: skip
-    shared_factors: Annotated[
-        str | None,
-        option("How many factors the features share in their noise: a number or auto. By default auto for NUTS and 0 "
-               "for eb.", "--shared-factors", metavar="NUMBER", panel=MODEL),
-    ] = None  # fmt: skip
-    factors: Annotated[
-        str | None,
-        option("How many hidden factors to remove: a number or auto. By default none.", "--factors", metavar="NUMBER",
-               panel=MODEL),
-    ] = None  # fmt: skip
-    factors_despite_covariates: Annotated[
-        bool, option("Remove them even if they carry a preserved covariate.", "--factors-despite-covariates",
-                     panel=MODEL)
-    ] = False  # fmt: skip
-    covariance: Annotated[
-        float | None,
-        option("Harmonize how features vary together too (CovBat), by the principal components that explain this share "
-               "of their variance; 0.95 is usual.", "--covariance", metavar="SHARE", panel=MODEL),
-    ] = None  # fmt: skip
-    shrinkage: Annotated[Shrinkage | None, option("For eb, by default parametric.", "--shrinkage", panel=MODEL)] = None
-    compat: Annotated[
-        Compat | None, option("For eb: reproduce this R package to the digit.", "--compat", panel=MODEL)
-    ] = None
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How NUTS samples."""
-
-    draws: Annotated[
-        int | None,
-        option("Draws kept of every chain, by default 1000, or 2000 where features of few batches share factors.",
-               "--draws", min=4, panel=SAMPLING),
-    ] = None  # fmt: skip
-    tune: Annotated[int | None, option("Steps of warm-up, by default 500.", "--tune", min=1, panel=SAMPLING)] = None
-    chains: Annotated[int | None, option("By default 4.", "--chains", min=1, panel=SAMPLING)] = None
-    cores: Annotated[
-        int | None, option("Chains sampled at a time, by default as many as there are cores.", "--cores", min=1,
-                           panel=SAMPLING)
-    ] = None  # fmt: skip
-    seed: Annotated[
-        int | None,
-        option("The same seed gives the same numbers, on the same machine. Also for eb with --uncertainty.", "--seed",
-               min=0, panel=SAMPLING),
-    ] = None  # fmt: skip
-    target_accept: Annotated[
-        float | None,
-        option("Acceptance that steps are tuned to, by default 0.9, and 0.99 below 20 features.", "--target-accept",
-               panel=SAMPLING),
-    ] = None  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Rows:
     """What is written of harmonized rows."""
 
-    out: Annotated[Path | None, option(f"Where the harmonized table goes: {TABLES}.", "--out", "-o")] = None
+    out: Annotated[
+        Path | None, option(f"Where the harmonized table goes: {TABLES}.", "--out", "-o", metavar="FILE")
+    ] = None
     uncertainty: Annotated[
         bool,
-        option("Add a column for each feature that ends in _sd: how unsure its values are. A netCDF file holds that "
-               "anyway, if the fit tells it.", "--uncertainty", "-u"),
-    ] = False  # fmt: skip
+        flag(
+            "Add a column for each feature that ends in _sd: how unsure its values are. A netCDF file holds that "
+            "anyway, if the fit tells it.",
+            "--uncertainty",
+            "-u",
+        ),
+    ] = False
     probability: Annotated[
         float | None,
-        option("Add the bounds of intervals of this probability, columns that end in _lower and _upper. In a netCDF "
-               "file they are of 0.9 unless told otherwise.", "--probability"),
-    ] = None  # fmt: skip
+        option(
+            "Add the bounds of intervals of this probability, columns that end in _lower and _upper. In a netCDF "
+            "file they are of 0.9 unless told otherwise.",
+            "--probability",
+            metavar="SHARE",
+        ),
+    ] = None
     target: Annotated[
         list[str] | None,
-        option("Batch to bring the rows to, whatever the fit's reference is; with several batch variables one label of "
-               "each.", "--target"),
-    ] = None  # fmt: skip
+        option(
+            "Batch to bring the rows to, whatever the fit's reference is; with several batch variables one label of "
+            "each.",
+            "--target",
+            metavar="LABEL",
+        ),
+    ] = None
 
     @property
     def suffixes(self) -> list[str]:
@@ -239,8 +228,10 @@ class Rows:
 class Saving:
     """Whether and how a fit is kept."""
 
-    save: Annotated[Path | None, option("Where the fit goes (.nc), for apply, update and report.", "--save")] = None
-    no_data: Annotated[bool, option("Save the fit without the rows.", "--no-data")] = False
-    no_moments: Annotated[bool, option("Save it without what it learned from, which update needs.", "--no-moments")] = (
+    save: Annotated[
+        Path | None, option("Where the fit goes (.nc), for apply, update and report.", "--save", metavar="FILE")
+    ] = None
+    no_data: Annotated[bool, flag("Save the fit without the rows.", "--no-data")] = False
+    no_moments: Annotated[bool, flag("Save it without what it learned from, which update needs.", "--no-moments")] = (
         False
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Option
 
 import bayescombat
-from bayescombat.cli.options import FitPath, Force, Quiet, option
+from bayescombat.cli.options import FitPath, Force, Quiet, flag, option
 from bayescombat.cli.paths import Output, check_outputs
 from bayescombat.cli.voice import Voice, speaking
 from bayescombat.fit import Fit, load
@@ -17,15 +17,19 @@ __all__ = ["check_plots", "report", "write_report"]
 
 def report(
     fit: FitPath,
-    out: Annotated[Path, Option("--out", "-o", help="Where the report goes (.html).", show_default=False)],
+    out: Annotated[
+        Path, Option("--out", "-o", metavar="FILE", help="Where the report goes (.html).", show_default=False)
+    ],
     evaluate: Annotated[
-        bool, option("Evaluate the harmonization too, on scans that were held out. The fit has to hold its rows.",
-                     "--evaluate")
+        bool,
+        flag(
+            "Evaluate the harmonization too, on scans that were held out. The fit has to hold its rows.", "--evaluate"
+        ),
     ] = False,
-    seed: Annotated[int | None, option("Of the evaluation.", "--seed", min=0)] = None,
+    seed: Annotated[int | None, option("Of the evaluation.", "--seed", metavar="NUMBER", min=0)] = None,
     force: Force = False,
     quiet: Quiet = False,
-) -> None:  # fmt: skip
+) -> None:
     """Write a report of a fit: one page with pictures, for a browser.
 
     bayescombat report fit.nc --out report.html
