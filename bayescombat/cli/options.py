@@ -24,12 +24,7 @@ __all__ = [
     "option",
 ]
 
-COLUMNS, READING, MODEL, SAMPLING, OUTPUT = (
-    "What the columns are",
-    "How the file is read",
-    "Sampling, for --method nuts",
-    "Output",
-)
+COLUMNS, READING, OUTPUT = "What the columns are", "How the file is read", "Output"
 TABLES = ".csv, .csv.gz, .tsv, .tsv.gz, .parquet, .xlsx or .nc"
 
 
