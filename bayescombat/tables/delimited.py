@@ -46,7 +46,7 @@ class Delimited:
 
     Examples
     --------
-    >>> text = dialect_of(b"id;left\\n007;2,50\\n008;2,75\\n", "utf-8", ",", None)
+    >>> text = dialect_of(b"id;left\n007;2,50\n008;2,75\n", "utf-8", ",", None)
     >>> text, table = read_numbers(text, None)
     >>> text.separator, text.decimal, table["left"].tolist()
     (';', ',', [2.5, 2.75])
@@ -150,10 +150,13 @@ def read_numbers(text: Delimited, decimal: str | None) -> tuple[Delimited, pd.Da
     return text, table
 
 
-def _lines(data: bytes, separator: str, spaced: bool) -> Iterator[tuple[int, list[str]]]:
+def _lines(data: bytes, separator: str, spaced: bool, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of every line that has any, with its number."""
     reader = csv.reader(
-        TextIOWrapper(BytesIO(data), encoding="utf-8", newline=""), delimiter=separator, skipinitialspace=spaced
+        TextIOWrapper(BytesIO(data), encoding="utf-8", newline=""),
+        delimiter=separator,
+        skipinitialspace=spaced,
+        strict=True,
     )
     try:
         for cells in reader:
@@ -170,18 +173,15 @@ def _separator(data: bytes, usual: str) -> str:
     """Return what divides the first lines into the most cells, as many in all of them."""
     found = {}
     for candidate in (usual, *(other for other in SEPARATORS if other != usual)):
-        try:
-            widths = [len(cells) for _, cells in islice(_lines(data, candidate, False), LINES_TO_LOOK_AT)]
-        except DataError:
-            continue
+        widths = [len(cells) for _, cells in islice(_lines(data, candidate, False, strict=False), LINES_TO_LOOK_AT)]
         even = len(set(widths[1:])) <= 1 and (len(widths) == 1 or widths[1] - widths[0] in (0, 1))
         found[candidate] = (even and widths[0] > 1, widths[0])
-    return max(found, key=lambda candidate: found[candidate]) if found else usual
+    return max(found, key=lambda candidate: found[candidate])
 
 
 def _spaced(data: bytes, separator: str) -> bool:
     """Tell whether every name but the first follows a blank."""
-    names = next(_lines(data, separator, False))[1][1:]
+    names = next(_lines(data, separator, False, strict=False))[1][1:]
     return bool(names) and all(name.startswith(" ") for name in names)
 
 

@@ -78,7 +78,7 @@ def read_table(path: str | os.PathLike[str], how: How | None = None) -> TableFil
     --------
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "sites.csv").write_text("id,site,left\\n007,a,2.50\\n008,b,2.75\\n")
+    ...     _ = Path(folder, "sites.csv").write_text("id,site,left\n007,a,2.50\n008,b,2.75\n")
     ...     table = read_table(Path(folder, "sites.csv")).table
     >>> list(table.index), table["left"].tolist()
     (['007', '008'], [2.5, 2.75])
@@ -124,7 +124,7 @@ def _read_delimited(source: Path, ending: str, how: How) -> TableFile:
     first = text.names[0] if text.names[0] in text.nameless else None
     labels = row_labels(table, how.index, first)
     names = [name for name in table.columns if name not in text.nameless]
-    table = table[names].set_axis(labels, axis=0)
+    table = _called(table[names], labels, how)
     return TableFile(source, table, pd.DataFrame(), text, notes=(*notes, *_nearly_numbers(table, source)))
 
 
@@ -163,7 +163,7 @@ def _read_parquet(source: Path, how: How) -> TableFile:
     frame = arrow.to_pandas()
     if how.index:
         table = frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()
-        table = table.set_axis(row_labels(table, how.index, None), axis=0)
+        table = _called(table, row_labels(table, how.index, None), how)
     elif isinstance(frame.index, pd.RangeIndex):
         table = frame.set_axis(row_labels(frame, (), None), axis=0)
     else:
@@ -180,7 +180,7 @@ def _read_excel(source: Path, how: How) -> TableFile:
                 raise DataError(
                     f"Expected a sheet among {listing(sheets)}, found {sheet!r}.{suggestion(sheet, sheets)}"
                 )
-            cells = book.parse(sheet, header=None, dtype=object, na_filter=False)
+            cells = pd.read_excel(book, sheet_name=sheet, header=None, dtype=object, na_filter=False)
     except (BadZipFile, KeyError, OSError) as error:
         if isinstance(error, PermissionError):
             raise
@@ -195,10 +195,16 @@ def _read_excel(source: Path, how: How) -> TableFile:
     labels = row_labels(table, how.index, None if header[0] else names[0])
     named = [name for name, given in zip(names, header, strict=True) if given]
     notes = [f"{source}: of the sheets {listing(sheets)} {sheet!r} is read (--sheet)."]
-    table = table[named].set_axis(labels, axis=0)
+    table = _called(table[named], labels, how)
     whole = whole.set_axis(header, axis=1)
     said = (*(notes if len(sheets) > 1 and how.sheet is None else []), *_nearly_numbers(table, source))
     return TableFile(source, table, whole, notes=said)
+
+
+def _called(table: pd.DataFrame, labels: pd.Index, how: How) -> pd.DataFrame:
+    """Return the table by its row labels; what was named to be labels is no measurement."""
+    texts = {name: table[name].map(text_label) for name in how.index if is_numeric(table[name])}
+    return table.assign(**texts).set_axis(labels, axis=0)
 
 
 def _nearly_numbers(table: pd.DataFrame, source: Path) -> list[str]:

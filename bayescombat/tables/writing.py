@@ -68,7 +68,7 @@ def write_table(
     >>> from tempfile import TemporaryDirectory
     >>> from bayescombat.tables import read_table
     >>> with TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "sites.csv").write_text("id,site,left\\n007,a,2.50\\n008,b,2.75\\n")
+    ...     _ = Path(folder, "sites.csv").write_text("id,site,left\n007,a,2.50\n008,b,2.75\n")
     ...     file = read_table(Path(folder, "sites.csv"))
     ...     mean = xr.DataArray([[2.6], [2.75]], dims=("obs", "feature"), coords={"feature": ["left"]})
     ...     _ = write_table(Path(folder, "harmonized.csv"), file, mean.to_dataset(name="mean"))
