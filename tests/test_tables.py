@@ -228,15 +228,11 @@ def test_parquet_keeps_columns_and_rows(tmp_path: Path) -> None:
 
 def test_excel_reads_what_cells_are(tmp_path: Path) -> None:
     pytest.importorskip("openpyxl")
-    rows = {
-        "id": ["007", "008"],
-        "left": ["2.5", "n/a"],
-        "right": [1.5, None],
-        "day": pd.to_datetime(["2020-01-01"] * 2),
-    }
+    rows = pd.DataFrame({"id": ["007", "008"], "left": ["2.5", "n/a"], "right": [1.5, None]})
+    rows["day"] = pd.Timestamp("2020-01-01")
     with pd.ExcelWriter(tmp_path / "table.xlsx", engine="openpyxl") as book:
         pd.DataFrame({"x": [1]}).to_excel(book, sheet_name="read me", index=False)
-        pd.DataFrame(rows).to_excel(book, sheet_name="data", index=False)
+        rows.to_excel(book, sheet_name="data", index=False)
     with pytest.raises(DataError, match="a sheet among 'read me', 'data', found 'dat'. Did you mean 'data'"):
         read_table(tmp_path / "table.xlsx", How(sheet="dat"))
     assert "'read me' is read" in read_table(tmp_path / "table.xlsx").notes[0]
@@ -245,7 +241,7 @@ def test_excel_reads_what_cells_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(file.table[["left", "right"]], [[2.5, 1.5], [np.nan, np.nan]])
     write_table(tmp_path / "out.xlsx", file, result([[9], [np.nan]], ["left"]))
     found = pd.read_excel(tmp_path / "out.xlsx", dtype={"id": str})
-    assert found["id"].tolist() == ["007", "008"] and found["day"].tolist() == rows["day"]
+    assert found["id"].tolist() == ["007", "008"] and found["day"].tolist() == rows["day"].tolist()
     np.testing.assert_array_equal(found["left"], [9, np.nan])
 
 

@@ -152,12 +152,8 @@ def read_numbers(text: Delimited, decimal: str | None) -> tuple[Delimited, pd.Da
 
 def _lines(data: bytes, separator: str, spaced: bool, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
     """Yield the cells of every line that has any, with its number."""
-    reader = csv.reader(
-        TextIOWrapper(BytesIO(data), encoding="utf-8", newline=""),
-        delimiter=separator,
-        skipinitialspace=spaced,
-        strict=True,
-    )
+    text = TextIOWrapper(BytesIO(data), encoding="utf-8", newline="")
+    reader = csv.reader(text, delimiter=separator, skipinitialspace=spaced, strict=strict)
     try:
         for cells in reader:
             if cells:
