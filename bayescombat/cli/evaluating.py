@@ -169,5 +169,4 @@ def figures(found: Evaluation) -> pd.DataFrame:
     """Return a row for every metric of every table."""
     data = found.dataset[["estimate", "sd", "lower", "upper", "p", "expected"]]
     frame = data.to_dataframe(dim_order=["metric", "table"]).reset_index()
-    first = ["metric", "kind", "table"]
-    return frame[[*first, *(name for name in frame.columns if name not in first)]]
+    return frame[["metric", "kind", "table", *data.data_vars, "meaning"]]
