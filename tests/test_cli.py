@@ -406,7 +406,7 @@ def test_moments_of_few_scans_do_not_leave_the_site_unless_told_so(table: pd.Dat
         ([*COLUMNS, "--reference", "site_1", "--out", "o.csv"], "found 'site_1'. Did you mean 'site_01'?"),
         ([*COLUMNS, "--target", "site_1", "--out", "o.csv"], "found 'site_1'. Did you mean 'site_01'?"),
         ([*COLUMNS, "--out", "nowhere/o.csv"], "Expected a folder 'nowhere'"),
-        ([*COLUMNS, "--draws", "100", "--method", "eb", "--out", "o.csv"], "belong to method='nuts'"),
+        ([*COLUMNS, "--draws", "100", "--method", "eb", "--out", "o.csv"], "belong to --method nuts"),
         ([*COLUMNS, "--out", "fit.nc"], "--force to write over it"),
         ([*COLUMNS, "--out", "."], "ends in"),
     ],

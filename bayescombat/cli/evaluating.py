@@ -51,7 +51,7 @@ def diagnose(
         # The findings say it too.
         warnings.simplefilter("ignore", OverlapWarning)
         found = bayescombat.diagnose(study_of(file, columns))
-        voice.say(repr(found))
+        voice.show(repr(found))
         voice.warn()
         if out is not None:
             write_dataset(found.dataset, out)
@@ -135,7 +135,7 @@ def evaluate(
             seed=sampling.seed,
             progress_bar=voice.bars,
         )
-        voice.say(repr(found))
+        voice.show(repr(found))
         voice.warn()
         _write(found, out, voice)
 

@@ -13,7 +13,7 @@ from bayescombat.cli.modelling import Model, Sampling
 from bayescombat.cli.options import Rows, Saving
 from bayescombat.cli.paths import Output
 from bayescombat.cli.studies import label_of
-from bayescombat.cli.voice import Voice
+from bayescombat.cli.voice import Voice, as_options
 from bayescombat.errors import DataError
 from bayescombat.fit import Fit, fit
 from bayescombat.fit.harmonization import target_cell
@@ -91,7 +91,7 @@ def silenced(known: Fit, voice: Voice) -> Fit:
 
 def describe(found: Fit, voice: Voice) -> None:
     """Say what was fitted, what it is worth, and what was warned of."""
-    voice.say(repr(found))
+    voice.say(as_options(repr(found)))
     voice.warn()
 
 
@@ -100,7 +100,7 @@ def save(found: Fit, saving: Saving, call: str, voice: Voice) -> None:
     if saving.save is None:
         return
     tree = found.tree.copy()
-    tree.attrs = dict(found.tree.attrs) | ({} if saving.no_data else {"call": call})
+    tree.attrs = dict(found.tree.attrs) | ({"call": call} if "observed_data" in tree and not saving.no_data else {})
     Fit(tree).save(saving.save, data=not saving.no_data, moments=not saving.no_moments)
     parts = [*(["rows"] if saving.no_data else []), *(["moments"] if saving.no_moments else [])]
     voice.say(f"Written: {saving.save}{f' (the fit, without its {" and ".join(parts)})' if parts else ' (the fit)'}")

@@ -1,5 +1,6 @@
 """What the command line says: findings to standard output, all else to standard error."""
 
+import re
 import shutil
 import sys
 import textwrap
@@ -11,9 +12,14 @@ from typer import echo
 
 from bayescombat.errors import BayesCombatWarning, ConvergenceWarning
 
-__all__ = ["Voice", "complain", "speaking"]
+__all__ = ["Voice", "as_options", "complain", "speaking"]
 
 MOST_COLUMNS = 100
+# How the library speaks of its arguments.
+ARGUMENT = re.compile(
+    r"\b(compat|covariance|factors|mean_only|method|min_scans|robust|shared_factors|shrinkage|transform|uncertainty|"
+    r"unseen)=('\w+'|True\b|\d+(\.\d+)?)"
+)
 
 
 class Voice:
@@ -40,6 +46,11 @@ class Voice:
         if not self.quiet:
             echo(_wrapped(text, sys.stdout.isatty()))
 
+    def show(self, table: str) -> None:
+        """Show what is laid out already."""
+        if not self.quiet:
+            echo(table)
+
     def remark(self, text: str) -> None:
         """Say what goes on."""
         if not self.quiet:
@@ -57,7 +68,7 @@ class Voice:
         for text in self._unsaid:
             if text not in self._said:
                 self._said.add(text)
-                echo(_paragraph("! ", text, sys.stderr.isatty()), err=True)
+                echo(_paragraph("! ", as_options(text), sys.stderr.isatty()), err=True)
         self._unsaid.clear()
 
 
@@ -74,9 +85,26 @@ def speaking(quiet: bool) -> Iterator[Voice]:
             voice.warn()
 
 
+def as_options(text: str) -> str:
+    """Return what the library says with its arguments as options.
+
+    Examples
+    --------
+    >>> as_options("harmonize with unseen='prior', or raise target_accept")
+    'harmonize with --unseen prior, or raise --target-accept'
+    """
+    return ARGUMENT.sub(_option, text).replace(" target_accept", " --target-accept")
+
+
+def _option(found: re.Match[str]) -> str:
+    name, _, value = found[0].partition("=")
+    said = "" if value == "True" else " " + value.strip("'")
+    return f"--{name.replace('_', '-')}{said}"
+
+
 def complain(text: str) -> None:
     """Say what went wrong."""
-    echo(_paragraph("Error: ", text, sys.stderr.isatty()), err=True)
+    echo(_paragraph("Error: ", as_options(text), sys.stderr.isatty()), err=True)
 
 
 def _wrapped(text: str, terminal: bool) -> str:
