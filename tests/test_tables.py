@@ -202,6 +202,14 @@ def test_blanks_after_separators_are_no_part_of_names(tmp_path: Path) -> None:
     assert list(file.table) == ["id", "left", "note"] and file.table["note"].tolist() == ["x, y"]
 
 
+def test_a_line_may_be_long(tmp_path: Path) -> None:
+    names = [f"gene_{number}" for number in range(20_000)]
+    limit = csv.field_size_limit()
+    file = read_table(written(tmp_path, f"id,{','.join(names)}\na{',1.5' * 20_000}\nb{',2.5' * 20_000}\n"))
+    assert list(file.table)[1:] == names and file.table["gene_19999"].tolist() == [1.5, 2.5]
+    assert csv.field_size_limit() == limit
+
+
 # ---------------------------------------------------------------- other files
 
 

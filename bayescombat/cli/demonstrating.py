@@ -9,7 +9,9 @@ from typing import Annotated
 
 from typer import Argument, Context, Exit, echo
 
+from bayescombat.cli.fits import NOT_TO_BE_TRUSTED
 from bayescombat.cli.options import Force
+from bayescombat.cli.paths import Output, check_outputs
 from bayescombat.datasets import load_openneuro
 from bayescombat.storage import moved_into_place
 
@@ -39,13 +41,18 @@ def demo(
     Cortical thickness of 490 people from six open studies.
     """
     with _inside(folder):
+        check_outputs([Output("FOLDER", Path(TABLE))], force)
         with moved_into_place(TABLE) as beside:
             load_openneuro().to_csv(beside)
-        codes = [_run(context, command, force) for command in COMMANDS]
+        code = 0
+        for command in COMMANDS:
+            code = max(code, _run(context, command, force))
+            if code not in (0, NOT_TO_BE_TRUSTED):
+                break
     if folder is None:
-        echo("Nothing was kept. To keep tables, fit and report: bayescombat demo FOLDER")
-    if max(codes):
-        raise Exit(max(codes))
+        echo("\nNothing was kept. To keep tables, fit and report: bayescombat demo FOLDER")
+    if code:
+        raise Exit(code)
 
 
 @contextmanager

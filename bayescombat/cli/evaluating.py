@@ -1,6 +1,7 @@
 """``diagnose`` and ``evaluate``."""
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -60,10 +61,10 @@ def diagnose(
         raise Exit(REFUSED)
 
 
-@flattened
-def evaluate(
-    table: TablePath,
-    columns: Columns,
+@dataclass(frozen=True)
+class Judging:
+    """How a harmonization is judged."""
+
     fit: Annotated[
         Path | None,
         option(
@@ -72,7 +73,7 @@ def evaluate(
             metavar="FILE",
             panel=JUDGING,
         ),
-    ] = None,
+    ] = None
     refit: Annotated[
         Refit,
         option(
@@ -81,13 +82,13 @@ def evaluate(
             panel=JUDGING,
             show_default=True,
         ),
-    ] = "quick",
+    ] = "quick"
     folds: Annotated[
         int,
         option(
             "Parts that are held out in turn.", "--folds", metavar="NUMBER", min=2, panel=JUDGING, show_default=True
         ),
-    ] = 5,
+    ] = 5
     permutations: Annotated[
         int,
         option(
@@ -98,7 +99,14 @@ def evaluate(
             panel=JUDGING,
             show_default=True,
         ),
-    ] = 200,
+    ] = 200
+
+
+@flattened
+def evaluate(
+    table: TablePath,
+    columns: Columns,
+    judging: Judging,
     out: Annotated[
         Path | None,
         option(
@@ -119,19 +127,19 @@ def evaluate(
 
     bayescombat evaluate table.csv --batch site --covariates 'age + sex' --method eb --out evaluation.csv
     """
-    if fit is not None and columns.given:
+    if judging.fit is not None and columns.given:
         raise BadParameter(f"Expected none of these beside --fit, which says them, found {columns.given[0]}.")
     if out is not None:
         check_outputs([Output("--out", out)], force, [table])
     with speaking(quiet) as voice:
         file = read(table, reading, voice)
-        study, known = _known(fit, file) if fit else _fitted(file, columns, model, sampling, voice)
+        study, known = _known(judging.fit, file) if judging.fit else _fitted(file, columns, model, sampling, voice)
         found = bayescombat.evaluate(
             study,
             known,
-            refit=refit,
-            folds=folds,
-            permutations=permutations,
+            refit=judging.refit,
+            folds=judging.folds,
+            permutations=judging.permutations,
             seed=sampling.seed,
             progress_bar=voice.bars,
         )

@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO, TextIOWrapper
 from itertools import islice
@@ -119,15 +120,26 @@ def dialect_of(data: bytes, encoding: str, usual: str, separator: str | None) ->
     """
     if not data.strip():
         raise DataError("Expected a table with a line of column names, found an empty file.")
-    if separator is None:
-        separator = _separator(data, usual)
-    spaced = _spaced(data, separator)
-    lines = _lines(data, separator, spaced)
-    header = next(lines)[1]
-    check_names(header)
-    width = _width(header, lines, separator)
+    with _wide_cells():
+        if separator is None:
+            separator = _separator(data, usual)
+        spaced = _spaced(data, separator)
+        lines = _lines(data, separator, spaced)
+        header = next(lines)[1]
+        check_names(header)
+        width = _width(header, lines, separator)
     newline = "\r\n" if b"\r\n" in data[: data.find(b"\n") + 1] else "\n"
     return Delimited(data, separator, ".", tuple(header), width, newline, encoding, spaced)
+
+
+@contextmanager
+def _wide_cells() -> Iterator[None]:
+    """Let a cell be as long as a line is that is not divided, for all who read at the time."""
+    usual = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(usual)
 
 
 def read_numbers(text: Delimited, decimal: str | None) -> tuple[Delimited, pd.DataFrame]:
