@@ -9,7 +9,7 @@ BASE := HEAD
 FOLDER := study
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-slow check bench bench-compare study notebooks clean help
+.PHONY: demo test test-notebooks test-slow check docs bench bench-compare study notebooks clean help
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */|/' | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -17,8 +17,11 @@ help:  ## Show this list
 demo: $(STAMP)  ## Run the demonstration
 	$(BIN)/python scripts/demo.py
 
-test: $(STAMP)  ## Run the tests, without the slow ones, in two processes
+test: $(STAMP)  ## Run the tests, without the slow ones and the notebooks, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-notebooks: $(STAMP)  ## Run every notebook and the example of the README, in two processes
+	$(BIN)/python -m pytest -n 2 -m notebook tests/test_notebooks.py tests/test_readme.py
 
 test-slow: $(STAMP)  ## Run the simulation studies, which take minutes
 	$(BIN)/python -m pytest -m slow
@@ -28,6 +31,9 @@ check: $(STAMP)  ## Check style, types and structure
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_structure.py
+
+docs: $(STAMP)  ## Build the documentation site in docs/_build/html; warnings are errors
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 bench: $(STAMP)  ## Run the benchmarks, those of other packages included
 	$(BIN)/python -m benchmarks
@@ -42,7 +48,7 @@ notebooks: $(STAMP)  ## Run the notebooks again, in place
 	$(BIN)/jupyter-execute --inplace notebooks/*.ipynb
 
 clean:  ## Remove the environment, caches and built files
-	rm -rf $(VENV) .peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .peers build dist docs/_build docs/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A command of the right name may be a shim that fails, so each candidate has to prove its version. Some systems
@@ -66,5 +72,5 @@ $(STAMP): pyproject.toml constraints.txt
 	  "$$found" -m pip --python $(BIN)/python install --quiet pip; \
 	}
 	$(BIN)/python -m pip install --quiet -c constraints.txt setuptools
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[test]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[test,docs]"
 	@touch $@

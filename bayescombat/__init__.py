@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from bayescombat import datasets, plots
+from bayescombat.containers import to_anndata
 from bayescombat.criticism import LeftOut, loo, predictive_check
 from bayescombat.design import DesignSpec
 from bayescombat.diagnose import Diagnosis, diagnose
@@ -12,8 +13,10 @@ from bayescombat.errors import __all__ as _errors
 from bayescombat.evaluate import Evaluation, evaluate
 from bayescombat.fit import Fit, fit, fit_blocks, load
 from bayescombat.moments import Moments, merge
+from bayescombat.neurocombat import neurocombat, neurocombat_from_training
 from bayescombat.parameters import identify
 from bayescombat.priors import Priors
+from bayescombat.report import report
 from bayescombat.sensitivity import prior_sensitivity
 from bayescombat.storage import write_zarr
 from bayescombat.study import ChunkedStudy, Study
@@ -41,10 +44,14 @@ __all__ = [
     "load",
     "loo",
     "merge",
+    "neurocombat",
+    "neurocombat_from_training",
     "plots",
     "pool",
     "predictive_check",
     "prior_sensitivity",
+    "report",
+    "to_anndata",
     "write_zarr",
     *_errors,
 ]

@@ -16,12 +16,14 @@ import pandas as pd
 
 from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side
 from bayescombat.errors import BayesCombatWarning, DataError, listing, suggestion
+from bayescombat.frames import as_pandas
 
 __all__ = [
     "Said",
     "as_table",
     "cells",
     "check_finite",
+    "check_unique",
     "heard",
     "inferred",
     "is_numeric",
@@ -77,28 +79,29 @@ def as_table(table: Any) -> pd.DataFrame:
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        Rows are scans.
+    table : pandas.DataFrame or another frame
+        Rows are scans; see `as_pandas`.
 
     Returns
     -------
     pandas.DataFrame
-        A new frame; the values are shared with `table`, not copied.
+        A new frame; the values of one of pandas are shared with `table`, not copied.
 
     Raises
     ------
     DataError
-        If this is no DataFrame, is empty, or has duplicate names.
+        If this is no frame, is empty, or has duplicate names.
 
     Examples
     --------
     >>> list(as_table(pd.DataFrame({0: [1.5], "site": ["a"]})).columns)
     ['0', 'site']
     """
+    table = as_pandas(table)
     if not isinstance(table, pd.DataFrame):
         raise DataError(
-            f"Expected a pandas DataFrame with one row per scan, found {type(table).__name__}. "
-            "Read a file with pandas.read_csv; from another kind of frame use its to_pandas()."
+            f"Expected a DataFrame (pandas, polars, pyarrow) with one row per scan, found {type(table).__name__}. "
+            "Read a file with pandas.read_csv; for arrays there is Study.from_arrays."
         )
     if not len(table):
         raise DataError("Expected at least one row (scan) in the table, found none. Check what was filtered.")
@@ -110,7 +113,7 @@ def as_table(table: Any) -> pd.DataFrame:
     names = table.columns
     if names.dtype != object or names.inferred_type != "string":
         names = pd.Index([text_label(name) for name in names], dtype=object)
-    _check_unique(names, "column name", "Rename or drop the duplicates.")
+    check_unique(names, "column name", "Rename or drop the duplicates.")
     return table.set_axis(names, axis=1).set_axis(scan_labels(table.index), axis=0)
 
 
@@ -145,11 +148,12 @@ def scan_labels(labels: Any) -> pd.Index:
         index = pd.Index(index.to_numpy(dtype=np.int64), name=index.name)
     else:
         index = pd.Index([str(item) for item in index], dtype=object, name=index.name)
-    _check_unique(index, "row label", "Make them unique, for example with table.reset_index(drop=True).")
+    check_unique(index, "row label", "Make them unique, for example with table.reset_index(drop=True).")
     return index
 
 
-def _check_unique(index: pd.Index, role: str, remedy: str) -> None:
+def check_unique(index: pd.Index, role: str, remedy: str) -> None:
+    """Raise a DataError if a name is there twice."""
     if not index.is_unique:
         doubled = index[index.duplicated()].unique()
         raise DataError(

@@ -23,6 +23,7 @@ from bayescombat.errors import (
 from bayescombat.fit import Fit
 from bayescombat.fit.drawing import wanted_features
 from bayescombat.fit.layout import Layout
+from bayescombat.frames import Frame
 from bayescombat.rubin import Answers, Pooled, least_squares, pooled
 from bayescombat.study import Study
 
@@ -46,7 +47,7 @@ ATTRS = {
 def pool(
     fit: Fit,
     formula: str,
-    data: pd.DataFrame | None = None,
+    data: Frame | None = None,
     *,
     feature: str | Iterable[str] | None = None,
     model: Model | None = None,
@@ -67,7 +68,7 @@ def pool(
     formula : str
         Such as ``"thickness ~ dx + age"``. One of its names is a feature of the fit, or stands for every one of
         `feature` in turn, where it is neither a feature nor a column of the data.
-    data : pandas.DataFrame, optional
+    data : frame (pandas, polars, ...), optional
         Columns that the formula reads, with a row for every fitted scan, found by its label; others are ignored. By
         default the covariates of the study that enter its design as themselves. Rows without a value are left out.
     feature : str or iterable of str, optional
@@ -188,7 +189,7 @@ def _covariates(study: Study) -> pd.DataFrame:
     return pd.DataFrame(columns, index=study.obs)
 
 
-def _aligned(data: pd.DataFrame, study: Study) -> pd.DataFrame:
+def _aligned(data: Frame, study: Study) -> pd.DataFrame:
     """Return the rows of the fitted scans, in their order."""
     table = as_table(data)
     missing = study.obs.difference(table.index)

@@ -90,16 +90,20 @@ def listing(names: Iterable[object], most: int = 5) -> str:
 
 
 def suggestion(name: object, known: Iterable[object]) -> str:
-    """Return `` Did you mean ...?`` when a known name is close, else an empty string."""
-    close = get_close_matches(str(name), [str(item) for item in known], n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """Return `` Did you mean ...?`` when a known name is close but for its case, else an empty string."""
+    folded = {str(item).casefold(): str(item) for item in known}
+    close = get_close_matches(str(name).casefold(), folded, n=1)
+    return f" Did you mean {folded[close[0]]!r}?" if close else ""
 
 
 def check_choice(name: str, value: object, known: Iterable[object]) -> None:
     """Raise a BayesCombatError if an argument is not one of the known values."""
     *others, last = known
     if value not in (*others, last):
-        raise BayesCombatError(f"Expected {name} to be {', '.join(map(repr, others))} or {last!r}, found {value!r}.")
+        raise BayesCombatError(
+            f"Expected {name} to be {', '.join(map(repr, others))} or {last!r}, found {value!r}."
+            f"{suggestion(value, (*others, last))}"
+        )
 
 
 def check_probability(probability: object) -> None:

@@ -21,6 +21,7 @@ from bayescombat.study import Study
 
 __all__ = [
     "FEATURES_PER_FACTOR",
+    "FEWEST_FEATURES",
     "Loadings",
     "SharedFactors",
     "any_asked",

@@ -9,7 +9,7 @@ import xarray as xr
 from bayescombat.convergence import convergence
 from bayescombat.errors import listing
 
-__all__ = ["Verdict", "verdict_of"]
+__all__ = ["Verdict", "bfmi", "verdict_of"]
 
 # The largest R-hat of thousands of parameters exceeds the usual 1.01 by chance alone.
 LARGEST_RHAT = 1.02
@@ -20,7 +20,10 @@ LARGEST_SHARE_TOO_DEEP = 0.05
 # What a reference batch has at zero or one in every draw.
 STILL = ("gamma", "delta", "gamma_mean", "log_delta_mean")
 OF_SCALES = ("delta", "log_delta")
-ADVICE = "Sample longer (draws, tune), raise target_accept, and look at the named parameters before using the fit."
+ADVICE = (
+    "Sample longer (draws, tune), raise target_accept, and look at the named parameters before using the fit; "
+    "bayescombat.diagnose says what is odd about scans and features."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,13 +125,14 @@ def _of_the_sampler(stats: xr.Dataset) -> list[str]:
     too_deep = float(stats["reached_max_treedepth"].mean())
     if too_deep > LARGEST_SHARE_TOO_DEEP:
         found.append(f"{too_deep:.0%} of the draws reached the largest tree depth")
-    bfmi = _bfmi(stats)
-    if bfmi.min() < SMALLEST_BFMI:
-        found.append(f"E-BFMI is {bfmi.min():.2f} in chain {int(bfmi.argmin())} (at least {SMALLEST_BFMI} is wanted)")
+    each = bfmi(stats)
+    if each.min() < SMALLEST_BFMI:
+        found.append(f"E-BFMI is {each.min():.2f} in chain {int(each.argmin())} (at least {SMALLEST_BFMI} is wanted)")
     return found
 
 
-def _bfmi(stats: xr.Dataset) -> np.ndarray:
+def bfmi(stats: xr.Dataset) -> np.ndarray:
+    """Return the energy Bayesian fraction of missing information of every chain, (chain,)."""
     energy = stats["energy"].values
     return np.asarray((np.diff(energy, axis=1) ** 2).mean(axis=1) / energy.var(axis=1))
 
@@ -168,5 +172,5 @@ def _figures(rhat: xr.Dataset, bulk: xr.Dataset, tail: xr.Dataset, stats: xr.Dat
         if flat(values).size
     ]
     parts.append(f"{int(stats['diverging'].sum())} divergences")
-    parts.append(f"E-BFMI at least {_bfmi(stats).min():.2f}")
+    parts.append(f"E-BFMI at least {bfmi(stats).min():.2f}")
     return ", ".join(parts)

@@ -32,6 +32,7 @@ NAMES = (
     "curves",
     "gam",
     "evaluation",
+    "leak",
 )
 
 

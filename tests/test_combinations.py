@@ -833,6 +833,8 @@ def cases(pair: frozenset[str]) -> list[Case]:
 CELLS = documented()
 REASONS = reasons()
 SUPPORTED = [(pair, case) for pair, said in CELLS if said == "yes" for case in cases(pair) or [None]]
+# What PyMC compiles for a minute each; another world that it has to compile stays among the quick tests.
+LONG_COMPILED = [{"NUTS", "several", "shared"}, {"NUTS", "shared", "smooth"}, {"NUTS", "subject"}]
 REFUSED = [(pair, said) for pair, said in CELLS if said.startswith("no ")]
 TRIPLES = [
     "subject reference missing",
@@ -842,6 +844,13 @@ TRIPLES = [
     "update federated missing",
     "several missing log",
 ]
+TRIPLED = [case for triple in TRIPLES for case in cases(frozenset(triple.split()))]
+
+
+def marks_of(case: Case | None) -> list[pytest.MarkDecorator]:
+    """Mark what takes long to compile as slow."""
+    slow = case is not None and any(abilities <= case.abilities for abilities in LONG_COMPILED)
+    return [pytest.mark.slow] if slow else []
 
 
 def name_of(value: object) -> str:
@@ -882,7 +891,9 @@ def test_a_fit_has_one_estimator() -> None:
         bc.fit(study_of(Case(frozenset()), SITES), method=["nuts", "eb"])
 
 
-@pytest.mark.parametrize(("pair", "case"), SUPPORTED, ids=name_of)
+@pytest.mark.parametrize(
+    ("pair", "case"), [pytest.param(pair, case, marks=marks_of(case)) for pair, case in SUPPORTED], ids=name_of
+)
 def test_yes(pair: frozenset[str], case: Case | None, tmp_path: Path) -> None:
     assert pair not in MEANINGLESS and case is not None, f"nobody wrote how {name_of(pair)} is run"
     attempt(case, tmp_path)
@@ -896,7 +907,7 @@ def test_no(pair: frozenset[str], said: str, tmp_path: Path) -> None:
             attempt(Case(pair, kind), tmp_path)
 
 
-@pytest.mark.parametrize("case", [case for triple in TRIPLES for case in cases(frozenset(triple.split()))], ids=name_of)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=marks_of(case)) for case in TRIPLED], ids=name_of)
 def test_three_at_a_time(case: Case, tmp_path: Path) -> None:
     attempt(case, tmp_path)
 

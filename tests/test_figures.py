@@ -13,6 +13,7 @@ from benchmarks import (
     crossed,
     curves,
     evaluation,
+    leak,
     mixing,
     newcomers,
     robustness,
@@ -212,3 +213,26 @@ def test_age_is_predicted_as_well_after_harmonization(judged: pd.DataFrame) -> N
 
 def test_an_evaluation_of_a_thousand_scans_takes_under_a_minute(judged: pd.DataFrame) -> None:
     assert judged.loc["processor seconds of one evaluation", "EB"] < 60
+
+
+@pytest.fixture(scope="module")
+def leaks() -> pd.DataFrame:
+    return leak.table(10, ["simulated"]).loc["simulated"]
+
+
+def test_preserving_the_outcome_before_splitting_finds_what_is_not_there(leaks: pd.DataFrame) -> None:
+    found = leaks["within sites"].xs("before, outcome preserved", level="way")
+    # Seen with 40 outcomes: .50, .68 and .94.
+    assert found["balanced"] == pytest.approx(0.5, abs=0.1)
+    assert found["unbalanced"] > 0.6
+    assert found["confounded"] > 0.85
+
+
+def test_inside_the_fold_nothing_is_found_where_nothing_is(leaks: pd.DataFrame) -> None:
+    found = leaks.xs("inside", level="way")
+    assert found["within sites"].between(0.4, 0.6).all(), found
+    assert found["accuracy"].between(0.4, 0.6).all(), found
+
+
+def test_harmonizing_before_splitting_without_the_outcome_falls_below_chance(leaks: pd.DataFrame) -> None:
+    assert leaks.loc[("confounded", "before"), "accuracy"] < 0.25

@@ -483,6 +483,11 @@ def test_unknown_methods_are_refused(study: bc.Study, method: Any) -> None:
         bc.fit(study, method=method)
 
 
+def test_a_method_in_capitals_gets_a_suggestion(study: bc.Study) -> None:
+    with pytest.raises(BayesCombatError, match=r"found 'EB'\. Did you mean 'eb'\?"):
+        bc.fit(study, method="EB")
+
+
 @pytest.mark.parametrize("option", [{"shrinkage": "none"}, {"compat": "sva"}])
 def test_arguments_of_empirical_bayes_are_refused_with_nuts(study: bc.Study, option: dict[str, Any]) -> None:
     with pytest.raises(BayesCombatError, match="belong to method='eb'"):

@@ -14,11 +14,14 @@ PACKAGE = ROOT / "bayescombat"
 MOST_LINES_OF_A_MODULE = 350
 MOST_LINES_OF_A_FUNCTION = 60
 SLOW_IMPORTS = {
+    "anndata",
     "arviz",
     "arviz_plots",
     "arviz_stats",
+    "jinja2",
     "matplotlib",
     "nutpie",
+    "polars",
     "pymc",
     "pytensor",
     "sklearn",

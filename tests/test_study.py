@@ -274,7 +274,7 @@ def test_obs_of_several_named_levels_keep_the_names() -> None:
 
 @pytest.mark.parametrize("thing", ["scans.csv", Path("scans.csv"), np.eye(3), {"site": ["a"]}, None])
 def test_what_is_no_table_is_refused(thing: Any) -> None:
-    with pytest.raises(DataError, match=f"Expected a pandas DataFrame.*found {type(thing).__name__}"):
+    with pytest.raises(DataError, match=f"Expected a DataFrame.*found {type(thing).__name__}"):
         Study.from_dataframe(thing, batch="site")
 
 
@@ -431,6 +431,16 @@ def test_features_that_are_not_there(features: list[str]) -> None:
 def test_feature_that_is_not_there_gets_a_suggestion() -> None:
     with pytest.raises(DataError, match="Did you mean 'left'"):
         study_of(scans(), features=["lefft"])
+
+
+def test_pattern_of_a_shell_is_told_how_it_is_written() -> None:
+    with pytest.raises(DataError, match=r"Any text is '\.\*', the end of a name '\$'"):
+        Study.from_dataframe(pd.DataFrame({"site": SITES, "left": [1.0, 2, 3, 5]}), batch="site", features="*left")
+
+
+def test_measurements_with_scans_as_columns_are_told_to_be_turned() -> None:
+    with pytest.raises(DataError, match=r"y has 2, batch has 4\. .* Then give y\.T\."):
+        Study.from_arrays(FOUR.T, batch=SITES)
 
 
 def test_pattern_that_matches_nothing_gets_a_suggestion() -> None:
@@ -1103,7 +1113,7 @@ def test_row_14_reference_of_a_design_names_one_level_of_each() -> None:
 
 def test_study_is_no_table() -> None:
     study = study_of(scans())
-    with pytest.raises(DataError, match="Expected a pandas DataFrame.*found Study"):
+    with pytest.raises(DataError, match="Expected a DataFrame.*found Study"):
         Study.from_design(study, study.spec)  # type: ignore[arg-type]
 
 

@@ -21,6 +21,7 @@ from bayescombat.design.formulas import formula_text, parse
 from bayescombat.design.roles import batch_names, check_roles, feature_names
 from bayescombat.design.smooths import Smooth, check_apart, smooth_sizes
 from bayescombat.errors import DataError, FileFormatError, check_choice, listing
+from bayescombat.frames import Frame
 from bayescombat.storage import read_text, write_text
 
 __all__ = ["DesignSpec"]
@@ -111,7 +112,7 @@ class DesignSpec:
     @classmethod
     def learn(
         cls,
-        table: pd.DataFrame,
+        table: Frame,
         *,
         batch: str | Sequence[str],
         formula: str | Sequence[object] | None,
@@ -123,21 +124,19 @@ class DesignSpec:
     ) -> Self:
         """Learn a design from a table.
 
-        A coordinator of a federated study may have no data. A small made-up table will do, if it lists every
-        level of the categories and both ends of the ranges; sites then get the design by `save`. Knots of
-        splines are best given as numbers, as in ``bs(age, knots=[40, 60])``: otherwise they are quantiles of the
-        made-up rows. Those of `smooth` divide the range evenly.
+        A coordinator of a federated study may have no data. A small made-up table will do, if it lists every level of
+        the categories and both ends of the ranges; sites then get the design by `save`. Knots of splines are best given
+        as numbers, as in ``bs(age, knots=[40, 60])``: otherwise they are quantiles of the made-up rows. Those of
+        `smooth` divide the range evenly.
 
         Parameters
         ----------
-        table : pandas.DataFrame
+        table : frame (pandas, polars, ...)
             Rows are scans. Only the columns that the formula reads are used.
-        batch : str or sequence of str
-            Names of the batch columns, of which the table needs none.
+        batch, features : str or sequence of str
+            Names of the batch columns and of the features, of which the table needs none.
         formula : str, sequence of column names, or None
             Covariates. The intercept is always implied and always removed; ``0 +`` changes nothing.
-        features : sequence of str
-            Names of the features, of which the table needs none.
         transform : {"log"}, optional
             ``"log"`` models the logarithms of the features.
         subject : str, optional
@@ -170,7 +169,7 @@ class DesignSpec:
     @classmethod
     def learn_with_matrix(
         cls,
-        table: pd.DataFrame,
+        table: Frame,
         batch: str | Sequence[str],
         formula: str | Sequence[object] | None,
         features: Sequence[str],
@@ -201,12 +200,12 @@ class DesignSpec:
         check_replay(spec._evaluated, table, matrix, covariates)
         return spec, matrix
 
-    def matrix(self, table: pd.DataFrame) -> np.ndarray:
+    def matrix(self, table: Frame) -> np.ndarray:
         """Return the design columns of any rows.
 
         Parameters
         ----------
-        table : pandas.DataFrame
+        table : frame (pandas, polars, ...)
             Rows are scans; has the columns named in `sources`.
 
         Returns
@@ -333,7 +332,7 @@ class DesignSpec:
             ) from error
 
 
-def _sources(table: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+def _sources(table: Frame, names: Iterable[str]) -> pd.DataFrame:
     table = as_table(table)
     require(table, names, "covariate")
     return table.loc[:, list(names)]

@@ -2,7 +2,6 @@
 
 import json
 
-import pandas as pd
 import xarray as xr
 
 from bayescombat.errors import BayesCombatError, listing
@@ -12,6 +11,7 @@ from bayescombat.fit.extension import warn_of_constants
 from bayescombat.fit.harmonizer import Harmonizer
 from bayescombat.fit.joining import check_adoptable
 from bayescombat.fit.trees import fitted_tree
+from bayescombat.frames import Frame
 from bayescombat.moments import Moments, check_same_design, merge
 from bayescombat.study import Study
 
@@ -44,12 +44,12 @@ class Fit(Harmonizer):
     (2, 3)
     """
 
-    def update(self, data: pd.DataFrame | Study | Moments) -> "Fit":
+    def update(self, data: Frame | Study | Moments) -> "Fit":
         """Fit again with more scans, of known or of new batches, without the rows that were fitted before.
 
         Parameters
         ----------
-        data : pandas.DataFrame, Study or Moments
+        data : frame (pandas, polars, ...), Study or Moments
             The new scans alone, or their moments, of the fit's design. Merged with the moments that the fit holds they
             are what a table of all scans would have given.
 
@@ -87,7 +87,7 @@ class Fit(Harmonizer):
         merged = merge([self.moments, self._moments_of(data)])
         return Fit(fitted_tree(merged, again(self.tree.attrs), self.asked))
 
-    def adopt(self, data: pd.DataFrame | Study | Moments) -> "Fit":
+    def adopt(self, data: Frame | Study | Moments) -> "Fit":
         """Add new batches to the fit, given the population that it knows, in about a second.
 
         Only the new batches' own parameters are estimated: for every posterior draw of everything else one draw of
@@ -96,7 +96,7 @@ class Fit(Harmonizer):
 
         Parameters
         ----------
-        data : pandas.DataFrame, Study or Moments
+        data : frame (pandas, polars, ...), Study or Moments
             Scans of batches that the fit does not know, or their moments, of the fit's design.
 
         Returns
@@ -162,7 +162,7 @@ class Fit(Harmonizer):
                 "value. Fit a study of all scans."
             )
 
-    def _moments_of(self, data: pd.DataFrame | Study | Moments) -> Moments:
+    def _moments_of(self, data: Frame | Study | Moments) -> Moments:
         if not isinstance(data, Moments):
             return Moments.from_study(self._study(data), cross=self.moments.cross is not None)
         self._check_reference(data.reference)

@@ -5,7 +5,6 @@ from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from bayescombat.errors import BayesCombatError, DataError, check_choice
@@ -16,6 +15,7 @@ from bayescombat.fit.extension import Extension
 from bayescombat.fit.given import check_known
 from bayescombat.fit.harmonization import Target, harmonized_dataset, target_cell
 from bayescombat.fit.joining import check_drawable
+from bayescombat.frames import Frame
 from bayescombat.study import ChunkedStudy, Study
 
 __all__ = ["Harmonizer"]
@@ -33,7 +33,7 @@ class Harmonizer(Contents):
 
     def harmonize(
         self,
-        data: pd.DataFrame | Study | ChunkedStudy,
+        data: Frame | Study | ChunkedStudy,
         target: Target | None = None,
         probability: float | None = 0.9,
         unseen: Unseen = "error",
@@ -48,7 +48,7 @@ class Harmonizer(Contents):
 
         Parameters
         ----------
-        data : pandas.DataFrame, Study or ChunkedStudy
+        data : frame (pandas, polars, ...), Study or ChunkedStudy
             Any rows of any of the fitted batches: a table with the columns that the study was made of (features that
             were set aside included), or a study of the same design. If the study came from arrays, the table's columns
             are ``batch`` and the names of features and covariates. Levels of several batch variables need not have
@@ -122,7 +122,7 @@ class Harmonizer(Contents):
     def draws(
         self,
         n: int = 100,
-        data: pd.DataFrame | Study | None = None,
+        data: Frame | Study | None = None,
         target: Target | None = None,
         impute: bool = False,
         unseen: Unseen = "error",
@@ -133,7 +133,7 @@ class Harmonizer(Contents):
         ----------
         n : int
             How many, evenly spaced over the chains; of an empirical-Bayes fit with ``uncertainty`` at most 1,000.
-        data : pandas.DataFrame or Study, optional
+        data : frame (pandas, polars, ...) or Study, optional
             Rows; by default those that were fitted.
         target : str, sequence of str, or mapping of str to str, optional
             As in `harmonize`.
@@ -239,7 +239,7 @@ class Harmonizer(Contents):
                 check_known(self.layout, study.batches)
         return self.extensible if unseen == "error" else self.extensible.with_unseen(study.batches)
 
-    def _study(self, data: pd.DataFrame | Study) -> Study:
+    def _study(self, data: Frame | Study) -> Study:
         spec = self.layout.spec
         if not isinstance(data, Study):
             return Study.from_design(data, spec)

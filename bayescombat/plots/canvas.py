@@ -20,12 +20,14 @@ __all__ = [
     "RAW",
     "alike",
     "bare",
+    "check_matplotlib",
     "dodged",
     "estimates",
     "height_of_rows",
     "legend_above",
     "new_picture",
     "ratios",
+    "round_ratios",
     "rows",
     "rows_of_batches",
     "shortened",
@@ -37,8 +39,9 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 # Of what was before any harmonization; of lines to read along; of what is drawn to be read first.
 RAW, PALE, INK = "#767676", "#E4E4E4", "#222222"
 LONGEST_LABEL = 28
-# Ticks of ratios within a power of ten: the fewest are taken of which three are seen.
-ROUND = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), np.linspace(1, 9.8, 45), np.linspace(1, 9.95, 180))
+# Ticks of ratios within a power of ten: the fewest are taken of which enough are seen.
+ROUND = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))
+FEWEST_TICKS = 3
 
 
 def new_picture(width: float, height: float) -> "Picture":
@@ -49,13 +52,18 @@ def new_picture(width: float, height: float) -> "Picture":
     ImportError
         If matplotlib is not installed.
     """
+    check_matplotlib()
+    from bayescombat.plots.picture import Picture
+
+    return Picture(figsize=(width, height), layout="constrained")
+
+
+def check_matplotlib() -> None:
+    """Raise an ImportError if matplotlib is not installed."""
     if find_spec("matplotlib") is None:
         raise ImportError(
             "Expected matplotlib, found that it is not installed. Install it: pip install 'pymc-combat[plot]'."
         )
-    from bayescombat.plots.picture import Picture
-
-    return Picture(figsize=(width, height), layout="constrained")
 
 
 def height_of_rows(count: int, total: float = 4.5, least: float = 0.2, most: float = 0.75) -> float:
@@ -125,14 +133,29 @@ def ratios(axes: "Axes", low: float, high: float) -> None:
     """Make the axis below one of ratios, between these natural logarithms, with ticks at round numbers."""
     axes.set_xscale("log")
     axes.set_xlim(np.exp(low), np.exp(high))
-    shown: list[float] = []
+    shown = round_ratios(low, high)
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.minorticks_off()
+
+
+def round_ratios(low: float, high: float) -> list[float]:
+    """Return round numbers between these natural logarithms: in even steps where there is no room for powers.
+
+    Examples
+    --------
+    >>> round_ratios(np.log(0.02), np.log(30)), round_ratios(np.log(0.77), np.log(1.55))
+    ([0.1, 1.0, 10.0], [0.8, 1.0, 1.2, 1.4])
+    """
     for steps in ROUND:
         ticks = [step * 10.0**power for power in range(-9, 10) for step in steps]
         shown = [tick for tick in ticks if low <= np.log(tick) <= high]
-        if len(shown) >= 3:
-            break
-    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
-    axes.minorticks_off()
+        if len(shown) >= FEWEST_TICKS:
+            return shown
+    ends = np.exp([low, high])
+    power = np.floor(np.log10(ends[1] - ends[0]))
+    sizes = [step * 10.0**k for k in (power, power - 1) for step in (5, 2, 1)]
+    even = [size * np.arange(np.ceil(ends[0] / size), np.floor(ends[1] / size) + 1) for size in sizes]
+    return next([float(f"{tick:.12g}") for tick in found] for found in even if len(found) >= FEWEST_TICKS)
 
 
 def estimates(

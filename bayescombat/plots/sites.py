@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from bayescombat.fit import Fit
+from bayescombat.frames import Frame
 from bayescombat.plots.canvas import COLOURS, INK, RAW, alike, bare, height_of_rows, new_picture, rows_of_batches
 from bayescombat.plots.values import Values, values_of
 from bayescombat.study import Study
@@ -23,7 +23,7 @@ MOST_COLOURED = 6
 
 
 def sites(
-    fit: Fit, feature: str | None = None, *, data: pd.DataFrame | Study | None = None, at_average: bool = True
+    fit: Fit, feature: str | None = None, *, data: Frame | Study | None = None, at_average: bool = True
 ) -> "Picture":
     """Draw every scan of a feature by batch, before and after harmonization.
 
@@ -37,7 +37,7 @@ def sites(
         Any. With several batch variables a row is a combination of their levels.
     feature : str, optional
         By default the one that batches explain best.
-    data : pandas.DataFrame or Study, optional
+    data : frame (pandas, polars, ...) or Study, optional
         Rows; by default those that were fitted.
     at_average : bool
         Whether to move every scan, before and after, to the average of the preserved covariates, by the slopes of the
@@ -147,7 +147,7 @@ def _told(values: Values, where: str) -> str:
     )
 
 
-def harmonized(fit: Fit, feature: str | None = None, *, data: pd.DataFrame | Study | None = None) -> "Picture":
+def harmonized(fit: Fit, feature: str | None = None, *, data: Frame | Study | None = None) -> "Picture":
     """Draw harmonized values of a feature, each with its interval, against the raw ones.
 
     A scan on the diagonal keeps its value. Parallel to it batches were shifted; steeper or flatter they were rescaled.
@@ -159,7 +159,7 @@ def harmonized(fit: Fit, feature: str | None = None, *, data: pd.DataFrame | Stu
         Any. With several batch variables colours are for combinations of their levels.
     feature : str, optional
         By default the one that batches explain best.
-    data : pandas.DataFrame or Study, optional
+    data : frame (pandas, polars, ...) or Study, optional
         Rows; by default those that were fitted.
 
     Returns

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from bayescombat.errors import DataError
 from bayescombat.fit import Fit
 from bayescombat.fit.layout import stacked
+from bayescombat.frames import Frame
 from bayescombat.plots.choosing import check_fit, chosen_feature
 from bayescombat.study import Study
 
@@ -52,7 +52,7 @@ class Values:
         return "" if self.probability is None else f"{100 * self.probability:g} % interval"
 
 
-def values_of(fit: Fit, feature: str | None, data: pd.DataFrame | Study | None, at_average: bool) -> Values:
+def values_of(fit: Fit, feature: str | None, data: Frame | Study | None, at_average: bool) -> Values:
     """Return the values of a feature before and after.
 
     Parameters
@@ -61,7 +61,7 @@ def values_of(fit: Fit, feature: str | None, data: pd.DataFrame | Study | None, 
         The fit.
     feature : str, optional
         By default the one that batches explain best.
-    data : pandas.DataFrame or Study, optional
+    data : frame (pandas, polars, ...) or Study, optional
         Rows; by default those that were fitted.
     at_average : bool
         Whether to move every scan to the average of the preserved covariates.

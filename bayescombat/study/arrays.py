@@ -9,6 +9,7 @@ import pandas as pd
 
 from bayescombat.columns import as_table, inferred, is_numeric, text_label
 from bayescombat.errors import DataError, listing
+from bayescombat.frames import as_pandas
 
 __all__ = ["table_of_arrays"]
 
@@ -33,6 +34,9 @@ def table_of_arrays(
     0        1.0        0.0     a
     1        0.0        1.0     b
     """
+    # What is no frame of pandas has no row labels that could contradict others.
+    indexed = {"y": y, "batch": batch, "covariates": covariates, "remove": remove, "subject": subject}
+    y, batch, covariates, remove, subject = (_as_pandas(given) for given in indexed.values())
     values = _features(y, features)
     labels = _batches(batch)
     kept, removed = _covariates(covariates, "covariate"), _covariates(remove, "removed")
@@ -46,16 +50,16 @@ def table_of_arrays(
     parts |= {f"subject[{name!r}]": column for name, column in people.items()}
     for name, part in parts.items():
         if len(part) != len(values):
+            turned = " Are the scans of y its columns? Then give y.T." if len(part) == values.shape[1] else ""
             raise DataError(
                 f"Expected one row per scan in every array: y has {len(values)}, {name} has {len(part)}. "
-                "Give rows for the same scans, in the same order."
+                f"Give rows for the same scans, in the same order.{turned}"
             )
-    indexed = {"y": y, "batch": batch, "covariates": covariates, "remove": remove, "subject": subject}
     for role, given in list(indexed.items())[1:4]:
         if isinstance(given, Mapping):
             indexed |= {f"{role}[{name!r}]": column for name, column in given.items()}
     _check_indexes({name: part.index for name, part in indexed.items() if isinstance(part, pd.Series | pd.DataFrame)})
-    rows = values.index if obs is None else pd.Index(obs)
+    rows = values.index if obs is None else pd.Index(as_pandas(obs))
     if len(rows) != len(values):
         raise DataError(
             f"Expected one label per scan in obs: y has {len(values)} rows, obs has {len(rows)}. "
@@ -66,6 +70,11 @@ def table_of_arrays(
     table.columns = pd.Index([*values.columns, *columns, *labels, *people], dtype=object)
     table = as_table(table.set_axis(rows, axis=0))
     return table, list(labels), (list(kept), list(removed)), list(values.columns), list(people)
+
+
+def _as_pandas(given: Any) -> Any:
+    """Return frames and columns of other libraries, or a mapping of them, as pandas has them."""
+    return {name: as_pandas(part) for name, part in given.items()} if isinstance(given, Mapping) else as_pandas(given)
 
 
 def _features(y: Any, features: Sequence[object] | None) -> pd.DataFrame:

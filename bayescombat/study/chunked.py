@@ -9,11 +9,12 @@ import pandas as pd
 import xarray as xr
 
 from bayescombat.batches import Levels
-from bayescombat.columns import as_table, check_finite, require, text_label
-from bayescombat.design import DesignSpec, batch_names, formula_text, parse
+from bayescombat.columns import check_finite, require
+from bayescombat.design import DesignSpec
 from bayescombat.errors import DataError, listing
 from bayescombat.study.conformity import check_conformity
-from bayescombat.study.learning import Asked, Reference, learned_rows
+from bayescombat.study.labelled import feature_names, labelled
+from bayescombat.study.learning import Reference, Roles, learned_rows
 from bayescombat.study.reading import check_positive
 from bayescombat.study.study import Study
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from dask.array import Array
 
 __all__ = ["ChunkedStudy", "study_of_chunk"]
-
-DIMS = ("obs", "feature")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,7 +83,7 @@ class ChunkedStudy:
     @classmethod
     def from_xarray(
         cls,
-        values: xr.DataArray,
+        values: xr.DataArray | xr.Dataset,
         *,
         batch: str | Sequence[str],
         covariates: str | Sequence[str] | None = None,
@@ -96,11 +95,11 @@ class ChunkedStudy:
 
         Parameters
         ----------
-        values : xarray.DataArray, (obs, feature)
+        values : xarray.DataArray or xarray.Dataset, (obs, feature)
             Measurements, best in chunks of some thousand features and all scans, as `xarray.open_zarr` gives them. Its
             coordinates along ``obs`` are the columns that batch and covariates are read from. Voxels of images are one
             dimension: ``values.stack(feature=("x", "y", "z"))``. Scans in several chunks are joined by Dask, which
-            takes memory: better store them together.
+            takes memory: better store them together. Or a Dataset with one such variable, as in `Study.from_xarray`.
         batch, covariates, remove, reference, transform
             As in `Study.from_dataframe`.
 
@@ -123,24 +122,11 @@ class ChunkedStudy:
         >>> ChunkedStudy.from_xarray(values, batch="site").features
         ('feature_0', 'feature_1', 'feature_2', 'feature_3')
         """
-        if not isinstance(values, xr.DataArray) or set(values.dims) != set(DIMS):
-            found = f"dims {listing(values.dims)}" if isinstance(values, xr.DataArray) else type(values).__name__
-            raise DataError(
-                f"Expected an xarray.DataArray with dims 'obs' and 'feature', found {found}. Rename its dims, or stack "
-                "those of an image: values.stack(feature=('x', 'y', 'z'))."
-            )
-        values = values.transpose(*DIMS)
-        named = {str(name): part.values for name, part in values.coords.items() if part.dims == ("obs",)}
-        named.pop("obs", None)
-        index = values.indexes.get("obs", pd.RangeIndex(values.sizes["obs"]))
-        table = as_table(pd.DataFrame(named, index=index))
-        features = [f"feature_{v}" for v in range(values.sizes["feature"])]
-        if "feature" in values.indexes:
-            features = [text_label(name) for name in values.indexes["feature"]]
-        variables, formula, removal = batch_names(batch), formula_text(covariates), formula_text(remove)
-        require(table, variables, "batch coordinate")
-        require(table, parse(formula, removal).columns.values(), "covariate")
-        rows = learned_rows(table, variables, features, reference, Asked(formula, removal, transform, None))
+        values, table = labelled(values)
+        roles = Roles.of(batch, covariates, remove, reference, transform=transform)
+        roles.check(table)
+        require(table, roles.covariates, "covariate")
+        rows = learned_rows(table, roles.variables, feature_names(values), reference, roles.asked)
         return cls(_in_chunks(values), *rows[:-1])
 
     @property

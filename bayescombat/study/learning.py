@@ -1,19 +1,20 @@
 """What a study of several batches is made of, its design learned from the same table."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 
 from bayescombat.batches import Levels, named_cell
-from bayescombat.design import DesignSpec
+from bayescombat.columns import require, text_label
+from bayescombat.design import DesignSpec, batch_names, check_variety, formula_text, parse, smooth_sizes
 from bayescombat.errors import DataError, listing
 from bayescombat.study.overlap import warn_of_gaps
 from bayescombat.study.reading import batch_cells, check_repeated, measured, positions, subject_labels
 from bayescombat.study.reference import check_reference
 
-__all__ = ["Asked", "Parts", "Reference", "learned_parts", "learned_rows"]
+__all__ = ["Asked", "Parts", "Reference", "Roles", "learned_parts", "learned_rows"]
 
 type Reference = str | Sequence[str] | Mapping[str, str]
 
@@ -40,6 +41,53 @@ class Parts(NamedTuple):
     reference: str | None
     subjects: np.ndarray | None
     sources: pd.DataFrame
+
+
+class Roles(NamedTuple):
+    """What columns of a table are to be."""
+
+    variables: Sequence[str]
+    reference: Reference | None
+    asked: Asked
+
+    @classmethod
+    def of(
+        cls,
+        batch: str | Sequence[str],
+        covariates: str | Sequence[str] | None,
+        remove: str | Sequence[str] | None,
+        reference: Reference | None,
+        subject: str | None = None,
+        transform: str | None = None,
+        smooth: Mapping[str, int] | None = None,
+    ) -> Self:
+        """Return the roles that the arguments of `Study.from_dataframe` give."""
+        person = None if subject is None else text_label(subject)
+        asked = Asked(formula_text(covariates), formula_text(remove), transform, person, smooth_sizes(smooth))
+        return cls(batch_names(batch), reference, asked)
+
+    @property
+    def covariates(self) -> list[str]:
+        """Columns that covariates are made of, but for smooths."""
+        return list(parse(self.asked.formula, self.asked.remove).columns.values())
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that have a role, once each."""
+        others = [] if self.asked.subject is None else [self.asked.subject]
+        return list(dict.fromkeys([*self.variables, *self.covariates, *(self.asked.smooth or ()), *others]))
+
+    def check(self, table: pd.DataFrame) -> None:
+        """Raise a DataError if the table lacks columns of batch, subject or smooths, or smooths do not vary."""
+        require(table, self.variables, "batch column")
+        require(table, [] if self.asked.subject is None else [self.asked.subject], "subject column")
+        sizes = self.asked.smooth or {}
+        require(table, sizes, "smooth column")
+        check_variety(table, sizes)
+
+    def parts(self, table: pd.DataFrame, features: Sequence[str], copy: bool = True) -> Parts:
+        """Return what a study is made of; the errors are those of `learned_rows`."""
+        return learned_parts(table, self.variables, features, self.reference, self.asked, copy)
 
 
 def learned_parts(

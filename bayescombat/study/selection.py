@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from bayescombat.columns import require, text_label, warn
+from bayescombat.columns import check_unique, names_index, require, text_label, warn
 from bayescombat.errors import DataError, FeatureWarning, listing, suggestion
 
-__all__ = ["chosen_features", "warn_of_codes"]
+__all__ = ["chosen_features", "chosen_names", "warn_of_codes"]
 
 # Whole numbers of which nearly every scan has its own are identifiers; few distinct ones are years or codes.
 IDENTIFIER_SHARE = 0.95
@@ -68,6 +68,36 @@ def chosen_features(
     return tuple(names)
 
 
+def chosen_names(
+    known: Sequence[str], features: str | Iterable[object] | None, taken: Sequence[str]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return names and positions of the features, (feature,), where all that are known are measurements.
+
+    Parameters
+    ----------
+    known : sequence of str
+        Names of all measurements.
+    features : str, iterable of names, or None
+        As in `chosen_features`; None for all.
+    taken : sequence of str
+        Columns of the rows that have a role, none of which may be a feature too.
+
+    Raises
+    ------
+    DataError
+        As in `chosen_features`, or if a name is there twice.
+
+    Examples
+    --------
+    >>> chosen_names(["left", "right"], ["right"], ["site"])
+    (('right',), array([1]))
+    """
+    index = names_index(known)
+    check_unique(index, "feature", "Rename or drop the doubled ones.")
+    names = chosen_features(pd.DataFrame(columns=index), known if features is None else features, taken)
+    return names, index.get_indexer(names_index(names))
+
+
 def _is_measurement(values: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype)
 
@@ -77,8 +107,8 @@ def _matching(pattern: str, names: Sequence[str]) -> list[str]:
         found = [name for name in names if re.search(pattern, name)]
     except re.error as error:
         raise DataError(
-            f"Expected a regular expression for the features, found {pattern!r}: {error}. "
-            "Give a list to choose features by their names."
+            f"Expected a regular expression for the features, found {pattern!r}: {error}. Any text is '.*', the end of "
+            "a name '$': '_thickness$'. Give a list to choose features by their names."
         ) from error
     if not found:
         raise DataError(

@@ -1,0 +1,68 @@
+"""How the documentation site is built: ``make docs``, where warnings are errors."""
+
+from importlib.metadata import version as installed
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator
+
+project = "bayescombat"
+author = copyright = "The bayescombat developers"
+release = version = installed("pymc-combat")
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "myst_nb",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_templates"]
+default_role = "obj"
+
+autodoc_typehints = "none"
+autosummary_generate = True
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+# Notebooks are kept with their outputs, which the tests hold to what the code does.
+nb_execution_mode = "off"
+suppress_warnings = ["mystnb.unknown_mime_type"]
+
+html_theme = "pydata_sphinx_theme"
+html_title = "bayescombat"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_math_renderer = "mathml"
+html_theme_options = {
+    "show_toc_level": 2,
+    "navbar_align": "left",
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+html_sidebars = {page: [] for page in ("index", "comparison", "faq", "changelog")}
+copybutton_exclude = ".linenos, .gp, .go"
+
+
+def inline_math(self: HTML5Translator, node: nodes.math) -> None:
+    """Write an equation in a line as MathML, which browsers show without a script."""
+    self.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def displayed_math(self: HTML5Translator, node: nodes.math_block) -> None:
+    """Write an equation of its own as MathML."""
+    self.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> None:
+    """Register how equations are written."""
+    app.add_html_math_renderer("mathml", (inline_math, None), (displayed_math, None))
