@@ -23,7 +23,6 @@ COLUMNS = ["--batch", "site", "--covariates", "age + sex", "--features", "^featu
 COMMANDS = ("harmonize", "apply", "update", "diagnose", "evaluate", "report", "demo", "moments", "merge")
 EB = ["--method", "eb"]
 SECONDS_FOR_HELP = 6.0
-NEEDS_REPORT = pytest.mark.skipif(not hasattr(bc, "report"), reason="this version has no reports")
 
 
 def run(*arguments: object) -> Result:
@@ -313,7 +312,6 @@ def test_an_interrupt_of_nuts_keeps_the_draws_so_far(folder: Path, tmp_path: Pat
     assert bc.load(tmp_path / "fit.nc").parameters.sizes["draw"] > 3
 
 
-@NEEDS_REPORT
 def test_reports_are_written(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     well("report", folder / "fit.nc", "--out", tmp_path / "report.html")
@@ -325,7 +323,6 @@ def test_reports_are_written(folder: Path, tmp_path: Path) -> None:
     assert f"Written: {tmp_path / 'other.html'}" in said.stdout
 
 
-@NEEDS_REPORT
 @pytest.mark.slow
 def test_the_demonstration_shows_its_commands_and_writes(tmp_path: Path) -> None:
     said = well("demo", tmp_path / "demo")
