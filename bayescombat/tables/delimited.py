@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from io import BytesIO, TextIOWrapper
 from itertools import islice
 
@@ -64,16 +65,16 @@ class Delimited:
     encoding: str
     spaced: bool
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Names of all columns; those without one are called by their place."""
-        header = ["", *self.header] if self.width > len(self.header) else list(self.header)
+        header = ["", *self.header] if self.width > len(self.header) else self.header
         return [name or WITHOUT_NAME.format(place) for place, name in enumerate(header, start=1)]
 
-    @property
-    def nameless(self) -> list[str]:
+    @cached_property
+    def nameless(self) -> frozenset[str]:
         """Names that were given to columns without one."""
-        return [name for place, name in enumerate(self.names, start=1) if name == WITHOUT_NAME.format(place)]
+        return frozenset(self.names) - set(self.header)
 
     def cells(self, places: Sequence[int]) -> pd.DataFrame:
         """Return some columns as the text that stands there, (obs, column), in the order of the file."""
