@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from bayescombat.adjust import MOST_DRAWS_FOR_QUANTILES, Draws, adjust
-from bayescombat.batches import cell_parts, named_cell
+from bayescombat.batches import Levels, cell_parts, named_cell
 from bayescombat.blocks import FEW_ROWS, column_blocks, side_by_side, slices
 from bayescombat.columns import names_index, warn
 from bayescombat.errors import (
@@ -232,7 +232,7 @@ def _noise(labels: Sequence[str], seed: int, shape: tuple[int, ...]) -> np.ndarr
     return np.stack([np.random.default_rng(item).standard_normal(shape) for item in seeds], axis=1)
 
 
-def target_cell(target: Target | None, layout: Layout) -> str | None:
+def target_cell(target: Target | None, levels: Levels) -> str | None:
     """Return the label of the cell that a target names, if any, checked.
 
     Raises
@@ -244,7 +244,6 @@ def target_cell(target: Target | None, layout: Layout) -> str | None:
     """
     if target is None:
         return None
-    levels = layout.levels
     cell = named_cell(target, levels.variables, "target")
     for variable, part in zip(levels.variables, cell_parts(cell, levels.variables), strict=True):
         if part not in levels.names[variable]:

@@ -108,7 +108,7 @@ class Harmonizer(Contents):
         >>> fit.harmonize(simulation.table.tail(4), target="site_01")["mean"].dims
         ('obs', 'feature')
         """
-        cell = target_cell(target, self.layout)
+        cell = target_cell(target, self.layout.levels)
         if isinstance(data, ChunkedStudy):
             check_in_chunks(self.method, self.asked, self.layout.spec, unseen)
             self._check_reference(data.reference)
@@ -226,7 +226,7 @@ class Harmonizer(Contents):
                 "Expected normal noise for impute=True, found a robust fit, whose missing cells are not drawn. Leave "
                 "impute out, or fit without robust."
             )
-        cell, extension = target_cell(target, self.layout), self._extension(study, unseen)
+        cell, extension = target_cell(target, self.layout.levels), self._extension(study, unseen)
         seed = self.settings["seed"]
         return in_blocks(extension.parameters, extension.layout, study, cell, n, seed, impute, *self._beside, wanted)
 
