@@ -729,7 +729,7 @@ def test_row_17_negative_values_are_counted_and_named(volumes: pd.DataFrame) -> 
     count = int((lesions < 0).sum())
     assert count > 0
     message = str(caught[0].message)
-    assert message.startswith(f"{count} harmonized values of 2 features that are positive in the table")
+    assert message.startswith(f"{count} harmonized values of 2 features positive in the table")
     assert "'lesion_0', 'lesion_1'" in message and "'temperature'" not in message
     assert "make the study with transform='log'" in message
 

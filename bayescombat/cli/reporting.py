@@ -7,10 +7,11 @@ from typing import Annotated
 from typer import Option
 
 import bayescombat
+from bayescombat.cli.fits import fit_at
 from bayescombat.cli.options import FitPath, Force, Quiet, flag, option
 from bayescombat.cli.paths import Output, check_outputs
 from bayescombat.cli.voice import Voice, speaking
-from bayescombat.fit import Fit, load
+from bayescombat.fit import Fit
 
 __all__ = ["check_plots", "report", "write_report"]
 
@@ -37,7 +38,7 @@ def report(
     check_outputs([Output("--out", out, (".html",))], force, [fit])
     check_plots(out)
     with speaking(quiet) as voice:
-        found = load(fit)
+        found = fit_at(fit)
         evaluation = None
         if evaluate:
             evaluation = bayescombat.evaluate(found.study, found, seed=seed, progress_bar=voice.bars)

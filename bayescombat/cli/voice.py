@@ -18,7 +18,7 @@ MOST_COLUMNS = 100
 # How the library speaks of its arguments.
 ARGUMENT = re.compile(
     r"\b(compat|covariance|factors|mean_only|method|min_scans|robust|shared_factors|shrinkage|transform|uncertainty|"
-    r"unseen)=('\w+'|True\b|\d+(\.\d+)?)"
+    r"unseen)=(['\"]\w+['\"]|True\b|\d+(\.\d+)?)"
 )
 
 
@@ -93,12 +93,13 @@ def as_options(text: str) -> str:
     >>> as_options("harmonize with unseen='prior', or raise target_accept")
     'harmonize with --unseen prior, or raise --target-accept'
     """
-    return ARGUMENT.sub(_option, text).replace(" target_accept", " --target-accept")
+    text = ARGUMENT.sub(_option, text).replace(" target_accept", " --target-accept")
+    return text.replace("(draws, tune)", "(--draws, --tune)").replace("bayescombat.diagnose", "bayescombat diagnose")
 
 
 def _option(found: re.Match[str]) -> str:
     name, _, value = found[0].partition("=")
-    said = "" if value == "True" else " " + value.strip("'")
+    said = "" if value == "True" else " " + value.strip("'\"")
     return f"--{name.replace('_', '-')}{said}"
 
 
