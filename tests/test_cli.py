@@ -335,6 +335,7 @@ def test_reports_are_written(folder: Path, tmp_path: Path) -> None:
     said = well(*command, "--report", tmp_path / "other.html")
     assert "--report" in (tmp_path / "other.html").read_text()
     assert f"Written: {tmp_path / 'other.html'}" in said.stdout
+    assert "bayescombat report fit.nc --evaluate" in (tmp_path / "other.html").read_text()
 
 
 @pytest.mark.slow
@@ -371,6 +372,8 @@ def test_sites_that_keep_their_scans_get_the_pooled_fit(table: pd.DataFrame, stu
 
     no_rows = run("harmonize", tmp_path / "all.nc", *EB, "--out", tmp_path / "out.csv")
     assert no_rows.exit_code == 2 and "hold no rows" in no_rows.stderr
+    judged = run("report", tmp_path / "fit.nc", "--evaluate", "--out", tmp_path / "report.html")
+    assert judged.exit_code == 1 and "evaluate TABLE --fit FIT" in judged.stderr
     twice = run("merge", tmp_path / "site_01.nc", tmp_path / "site_01.nc", "--out", tmp_path / "twice.nc")
     assert twice.exit_code == 1 and "count twice" in twice.stderr
 

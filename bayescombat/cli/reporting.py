@@ -11,6 +11,7 @@ from bayescombat.cli.fits import fit_at
 from bayescombat.cli.options import FitPath, Force, Quiet, flag, option
 from bayescombat.cli.paths import Output, check_outputs
 from bayescombat.cli.voice import Voice, speaking
+from bayescombat.errors import DataError
 from bayescombat.fit import Fit
 
 __all__ = ["check_plots", "report", "write_report"]
@@ -41,6 +42,11 @@ def report(
         found = fit_at(fit)
         evaluation = None
         if evaluate:
+            if "observed_data" not in found.tree:
+                raise DataError(
+                    "Expected a fit that holds its rows for --evaluate, found one made of moments or saved without. "
+                    "With the table at hand: bayescombat evaluate TABLE --fit FIT"
+                )
             evaluation = bayescombat.evaluate(found.study, found, seed=seed, progress_bar=voice.bars)
         call = found.tree.attrs.get("call")
         bayescombat.report(found, out, evaluation=evaluation, call=None if call is None else str(call))

@@ -111,7 +111,7 @@ def row_labels(table: pd.DataFrame, names: Sequence[str], unnamed: str | None) -
 
     Examples
     --------
-    >>> table = pd.DataFrame({"id": ["007", "008"], "age": [20, 30]})
+    >>> table = pd.DataFrame({"id": ["007", "008"], "age": [20.5, 30]})
     >>> list(row_labels(table, [], None)), list(row_labels(table.drop(columns="id"), [], None))
     (['007', '008'], [1, 2])
     """
