@@ -56,9 +56,14 @@ class Voice:
         if not self.quiet:
             echo(_wrapped(text, sys.stderr.isatty()), err=True)
 
+    def caution(self, text: str) -> None:
+        """Say what has to be heard, quiet or not."""
+        self._unsaid.append(text)
+        self.warn()
+
     def keep(self, message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        """Keep a warning, as `warnings.showwarning`; that of convergence is the verdict."""
-        if not issubclass(category, ConvergenceWarning):
+        """Keep a warning, as `warnings.showwarning`; that of convergence is the verdict, where that is said."""
+        if self.quiet or not issubclass(category, ConvergenceWarning):
             self._unsaid.append(
                 str(message) if issubclass(category, BayesCombatWarning) else f"{category.__name__}: {message}"
             )

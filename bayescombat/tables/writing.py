@@ -22,6 +22,8 @@ from bayescombat.tables.netcdf import beside_harmonized
 __all__ = ["check_added", "suffixed", "write_dataset", "write_frame", "write_table"]
 
 ROWS_AT_A_TIME = 1000
+# Rows, that of the names included, and columns.
+LARGEST_SHEET = 1_048_576, 16_384
 
 
 def suffixed(features: Sequence[str], name: str) -> list[str]:
@@ -29,9 +31,18 @@ def suffixed(features: Sequence[str], name: str) -> list[str]:
     return [f"{feature}_{name}" for feature in features]
 
 
-def check_added(file: TableFile, features: Sequence[str], names: Sequence[str]) -> None:
-    """Raise a DataError if columns that are to be added are there already."""
-    known = set(file.text.names if file.text is not None else map(str, file.whole.columns))
+def check_added(
+    path: str | os.PathLike[str], file: TableFile, features: Sequence[str], names: Sequence[str] = ()
+) -> None:
+    """Raise a DataError if columns that are to be added are there already, or a sheet of Excel is too small."""
+    columns = file.text.names if file.text is not None else list(map(str, file.whole.columns))
+    size = len(file.table), len(columns) + len(features) * len(names)
+    if ending_of(path) == ".xlsx" and (size[0] >= LARGEST_SHEET[0] or size[1] > LARGEST_SHEET[1]):
+        raise DataError(
+            f"Expected at most {LARGEST_SHEET[0] - 1:,} rows and {LARGEST_SHEET[1]:,} columns for an Excel file, found "
+            f"{size[0]:,} and {size[1]:,}. Write another kind of file, such as .csv or .parquet."
+        )
+    known = set(columns)
     doubled = [added for name in names for added in suffixed(features, name) if added in known]
     if doubled:
         raise DataError(
@@ -182,7 +193,7 @@ def _rows(
     features = {str(name): place for place, name in enumerate(harmonized["feature"].values)}
     mean = harmonized["mean"].values
     before = table[list(features)].to_numpy(dtype=float, na_value=np.nan)
-    same = np.isnan(mean) | (mean == before)
+    same = (mean == before) | (np.isnan(mean) & np.isnan(before))
     kept = [k for k, name in enumerate(text.names) if name not in features or same[:, features[name]].any()]
     texts = text.cells(kept)
     for rows in slices(len(mean), ROWS_AT_A_TIME):
