@@ -9,7 +9,7 @@ from bayescombat.evaluate import Evaluation
 from bayescombat.report.held import Held
 from bayescombat.report.pieces import counted, number
 from bayescombat.report.references import Citing
-from bayescombat.report.sampler import worst
+from bayescombat.report.sampler import whole, worst
 from bayescombat.verdict import bfmi
 
 __all__ = ["UNKNOWN", "by_empirical_bayes", "by_sampling", "evaluated", "fitted_versions"]
@@ -52,10 +52,11 @@ def _converged(held: Held, stats: xr.Dataset, cite: Citing) -> str:
     """Say what diagnostics say of the draws."""
     figures, divergent = worst(held), int(stats["diverging"].sum())
     rhat = f"R-hat at most {number(figures['rhat'], 3)}" if np.isfinite(figures["rhat"]) else "R-hat not known"
+    bulk, tail = (whole(figures[name]) for name in ("ess_bulk", "ess_tail"))
     said = (
-        f"{rhat}, bulk effective sample size at least {figures['ess_bulk']:,.0f}, tail effective sample size at least "
-        f"{figures['ess_tail']:,.0f} {cite('vehtari2021')}, {counted(divergent, 'divergent transition')}, E-BFMI at "
-        f"least {number(float(bfmi(stats).min()))} {cite('betancourt2016')}"
+        f"{rhat}, bulk effective sample size at least {bulk}, tail effective sample size at least {tail} "
+        f"{cite('vehtari2021')}, {counted(divergent, 'divergent transition')}, E-BFMI at least "
+        f"{number(float(bfmi(stats).min()))} {cite('betancourt2016')}"
     )
     if held.fit.converged:
         return f"Chains were judged to have converged: {said}."
