@@ -411,6 +411,12 @@ def test_moments_of_few_scans_do_not_leave_the_site_unless_told_so(table: pd.Dat
     well(*command, "--min-scans", 4)
 
 
+def test_a_site_alone_is_told_of_the_design(table: pd.DataFrame, tmp_path: Path) -> None:
+    table[table["site"] == "site_01"].to_csv(tmp_path / "site.csv", index=False)
+    refused = run("moments", tmp_path / "site.csv", *COLUMNS, "--out", tmp_path / "site.nc")
+    assert refused.exit_code == 1 and "a site of a federated study uses --design." in refused.stderr
+
+
 # ---------------------------------------------------------------- what goes wrong
 
 

@@ -619,6 +619,7 @@ def test_batches_that_were_added_later_are_named() -> None:
     fit = eb(bc.Study.from_dataframe(simulation.table[~new], batch="site", features=simulation.features))
     adopted = fit.adopt(simulation.table[new])
     assert "The batch site_03 was added after the fit" in told(adopted) and "added" not in told(fit)
+    assert "harmonized to is that of the other batches." in told(adopted)
     held = Held.by(adopted)
     assert values_of(glance.facts(held))["Added after the fit"] == "site_03"
     assert "site_03" in frame(effects.of_batches(held)).index

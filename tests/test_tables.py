@@ -266,6 +266,17 @@ def test_excel_reads_what_cells_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["left"], [9, np.nan])
 
 
+def test_excel_gets_text_as_text_or_says_why_not(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    file = read_table(written(tmp_path, "id,left,=note\na,1,=1+1\nb,2,\n"))
+    write_table(tmp_path / "out.xlsx", file, result([[1], [2]], ["left"]))
+    assert read_table(tmp_path / "out.xlsx").table["=note"].dropna().tolist() == ["=1+1"]
+    file = read_table(written(tmp_path, "id,left,note\na,1,x\x01y\n"))
+    with pytest.raises(DataError, match="an Excel file can hold, found control characters"):
+        write_table(tmp_path / "other.xlsx", file, result([[1]], ["left"]))
+    assert not (tmp_path / "other.xlsx").exists()
+
+
 @pytest.mark.parametrize("ending", [".xlsx", ".parquet"])
 def test_files_of_another_kind_are_told(tmp_path: Path, ending: str) -> None:
     pytest.importorskip("pyarrow")

@@ -98,7 +98,8 @@ def as_options(text: str) -> str:
     >>> as_options("harmonize with unseen='prior', or raise target_accept")
     'harmonize with --unseen prior, or raise --target-accept'
     """
-    return ARGUMENT.sub(_option, text).replace(" target_accept", " --target-accept")
+    text = ARGUMENT.sub(_option, text).replace(" target_accept", " --target-accept")
+    return text.replace(" Study.from_design", " --design")
 
 
 def _option(found: re.Match[str]) -> str:

@@ -108,4 +108,7 @@ def _adopted(held: Held, cite: Citing) -> list[str]:
     how = how if held.nuts else "given the other estimates, which they did not change"
     many = "The batches" if len(held.adopted) > 1 else "The batch"
     were = "were" if len(held.adopted) > 1 else "was"
-    return [f"{many} {united(held.adopted)} {were} added after the fit, with effects estimated {how}."]
+    found = [f"{many} {united(held.adopted)} {were} added after the fit, with effects estimated {how}."]
+    if held.fit.layout.reference is None:
+        found.append("The average that values were harmonized to is that of the other batches.")
+    return found

@@ -5,6 +5,7 @@ import gzip
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,10 +126,28 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
             mixed = [name for name in frame.columns if frame[name].dtype == object]
             frame.assign(**{name: _texts(frame[name]) for name in mixed}).to_parquet(beside, index=False)
         elif ending == ".xlsx":
-            frame.to_excel(beside, index=False, engine="openpyxl")
+            _write_sheet(frame, beside)
         else:
             text = frame.to_csv(sep=_usual(ending), index=False, lineterminator="\n")
             beside.write_bytes(_packed(text.encode(), ending))
+
+
+def _write_sheet(frame: pd.DataFrame, path: Path) -> None:
+    """Write an Excel file, whose texts are texts even where they look like formulas."""
+    from openpyxl.utils.exceptions import IllegalCharacterError
+
+    try:
+        with pd.ExcelWriter(path, engine="openpyxl") as book:
+            frame.to_excel(book, index=False)
+            for column in next(iter(book.sheets.values())).iter_cols():
+                for cell in column:
+                    if cell.data_type == "f":
+                        cell.data_type = "s"
+    except IllegalCharacterError as error:
+        raise DataError(
+            f"Expected text that an Excel file can hold, found control characters ({str(error)!r}). Take them out, or "
+            "write another kind of file, such as .csv or .parquet."
+        ) from error
 
 
 def _usual(ending: str) -> str:
