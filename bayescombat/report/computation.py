@@ -31,13 +31,14 @@ def by_sampling(held: Held, cite: Citing) -> list[str]:
     sizes = (
         "Every value stood in the likelihood."
         if held.robust
-        else ("The likelihood was computed from sizes, means and cross-products, which are sufficient for it.")
+        else "The likelihood was computed from sizes, means and cross-products, which are sufficient for it."
     )
+    each = " each" if chains > 1 else ""
     jax = ", the density being compiled by JAX" if settings["backend"] == "jax" else ""
     found = [
         f"Computations were done in {_package(held)}. The model is written in PyMC{_version(held, 'pymc')} "
         f"{cite('abrilpla2023')}; its posterior was sampled with the No-U-Turn sampler {cite('hoffman2014')} of nutpie"
-        f"{_version(held, 'nutpie')}{jax}: {counted(chains, 'chain')} of {draws:,} draws{' each' if chains > 1 else ''}, after "
+        f"{_version(held, 'nutpie')}{jax}: {counted(chains, 'chain')} of {draws:,} draws{each}, after "
         f"{settings['tune']:,} steps of warm-up, with a target acceptance of {settings['target_accept']:g} and the "
         f"seed {settings['seed']}.",
         sizes,
