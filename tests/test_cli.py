@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from typer.testing import CliRunner, Result
 
 import bayescombat as bc
-from bayescombat.cli import app
+from bayescombat.cli.options import Columns
+from bayescombat.cli.studies import wanted
 from bayescombat.cli.voice import speaking
+from tests.commands import Ended, run
 
 ROOT = Path(__file__).parents[1]
 FEATURES = ["feature_0", "feature_1", "feature_2", "feature_3"]
@@ -27,15 +28,7 @@ EB = ["--method", "eb"]
 SECONDS_FOR_HELP = 6.0
 
 
-def run(*arguments: object) -> Result:
-    """Run the command line in this process."""
-    result = CliRunner(env={"COLUMNS": "300"}).invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def well(*arguments: object) -> Result:
+def well(*arguments: object) -> Ended:
     """Run a command that ends well."""
     result = run(*arguments)
     assert result.exit_code == 0, result.output
@@ -160,10 +153,14 @@ def test_repeated_scans_are_named_by_the_subject(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_features_are_names_or_patterns(folder: Path, tmp_path: Path, said: list[str], expected: list[str]) -> None:
-    options = [part for text in said for part in ("--features", text)]
-    well("harmonize", folder / "table.csv", "--batch", "site", *EB, *options, "--save", tmp_path / "fit.nc")
-    assert list(bc.load(tmp_path / "fit.nc").layout.spec.features) == expected
+def test_features_are_names_or_patterns(table: pd.DataFrame, said: list[str], expected: list[str]) -> None:
+    assert wanted(table, Columns(batch=["site"], features=said)) == expected
+
+
+def test_features_may_be_said_several_times(folder: Path, tmp_path: Path) -> None:
+    options = ["--batch", "site", *EB, "--features", "feature_[01]", "--features", "feature_3"]
+    well("harmonize", folder / "table.csv", *options, "--save", tmp_path / "fit.nc")
+    assert bc.load(tmp_path / "fit.nc").layout.spec.features == ("feature_0", "feature_1", "feature_3")
 
 
 def test_intervals_are_added_on_request(folder: Path, tmp_path: Path, fit: bc.Fit, study: bc.Study) -> None:

@@ -711,8 +711,7 @@ def shown(chromium: browser.Browser, pages: dict[str, Page], tmp_path: Path) -> 
     return show
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1000])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1000, "light")])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_browser_shows_it_without_complaint_and_asks_for_nothing_else(
     kind: str, width: int, scheme: str, shown: Callable[..., browser.Browser]
