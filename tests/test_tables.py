@@ -97,6 +97,7 @@ def test_every_bit_of_a_number_is_read_and_written(tmp_path: Path, seed: int) ->
     [
         ("id;left;size\na;2,50;1\nb;2,75;2\n", ";", ","),
         ("id;left\na;2.50\nb;1,234\n", ";", "."),
+        ("id;left;size\na;2,500;0,250\nb;2,750;1,000\n", ";", ","),
         ("id\tleft\na\t2.50\nb\t2.75\n", "\t", "."),
         ('id,left\na,"2,50"\nb,"2,75"\n', ",", ","),
         ('id,left\na,"1,234"\nb,"2,751"\n', ",", "."),
@@ -264,6 +265,14 @@ def test_excel_reads_what_cells_are(tmp_path: Path) -> None:
     found = pd.read_excel(tmp_path / "out.xlsx", dtype={"id": str})
     assert found["id"].tolist() == ["007", "008"] and found["day"].tolist() == rows["day"].tolist()
     np.testing.assert_array_equal(found["left"], [9, np.nan])
+
+
+def test_times_of_a_zone_are_text_in_excel(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    times = pd.to_datetime(["2020-01-01 12:00", None]).tz_localize("Europe/Zurich")
+    pd.DataFrame({"left": [1.5, 2.5], "time": times}).to_parquet(tmp_path / "table.parquet")
+    write_table(tmp_path / "out.xlsx", read_table(tmp_path / "table.parquet"), result([[1], [2]], ["left"]))
+    assert pd.read_excel(tmp_path / "out.xlsx")["time"].tolist()[0] == "2020-01-01 12:00:00+01:00"
 
 
 def test_excel_gets_text_as_text_or_says_why_not(tmp_path: Path) -> None:

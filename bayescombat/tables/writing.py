@@ -133,9 +133,11 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
 
 
 def _write_sheet(frame: pd.DataFrame, path: Path) -> None:
-    """Write an Excel file, whose texts are texts even where they look like formulas."""
+    """Write an Excel file, whose texts are texts even where they look like formulas; it knows no time zones."""
     from openpyxl.utils.exceptions import IllegalCharacterError
 
+    zoned = [name for name in frame.columns if isinstance(frame.dtypes[name], pd.DatetimeTZDtype)]
+    frame = frame.assign(**{name: _texts(frame[name]) for name in zoned})
     try:
         with pd.ExcelWriter(path, engine="openpyxl") as book:
             frame.to_excel(book, index=False)
