@@ -100,9 +100,7 @@ def save(found: Fit, saving: Saving, call: str, voice: Voice) -> None:
     if saving.save is None:
         return
     tree = found.tree.copy()
-    tree.attrs = {name: value for name, value in found.tree.attrs.items() if name != "call"}
-    if "observed_data" in tree and not saving.no_data:
-        tree.attrs["call"] = call
+    tree.attrs = dict(found.tree.attrs) | ({"call": call} if "observed_data" in tree else {})
     Fit(tree).save(saving.save, data=not saving.no_data, moments=not saving.no_moments)
     parts = [*(["rows"] if saving.no_data else []), *(["moments"] if saving.no_moments else [])]
     voice.say(f"Written: {saving.save}{f' (the fit, without its {" and ".join(parts)})' if parts else ' (the fit)'}")
