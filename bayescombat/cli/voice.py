@@ -20,6 +20,12 @@ ARGUMENT = re.compile(
     r"\b(compat|covariance|factors|mean_only|method|min_scans|robust|shared_factors|shrinkage|transform|uncertainty|"
     r"unseen)=('\w+'|True\b|\d+(\.\d+)?)"
 )
+# How it speaks of what it calls.
+CALLS = {
+    "target_accept": "--target-accept",
+    "Study.from_design": "--design",
+    "Moments.from_study(study, cross=True)": "bayescombat moments --cross",
+}
 
 
 class Voice:
@@ -98,8 +104,10 @@ def as_options(text: str) -> str:
     >>> as_options("harmonize with unseen='prior', or raise target_accept")
     'harmonize with --unseen prior, or raise --target-accept'
     """
-    text = ARGUMENT.sub(_option, text).replace(" target_accept", " --target-accept")
-    return text.replace(" Study.from_design", " --design")
+    text = ARGUMENT.sub(_option, text)
+    for words, said in CALLS.items():
+        text = text.replace(f" {words}", f" {said}")
+    return text
 
 
 def _option(found: re.Match[str]) -> str:

@@ -16,6 +16,7 @@ __all__ = ["UNKNOWN", "by_empirical_bayes", "by_sampling", "evaluated", "fitted_
 
 # What stands for the version of a package that was imported from its sources.
 UNKNOWN = "not installed"
+COMPILERS = {"jax": "JAX", "numba": "Numba"}
 
 
 def fitted_versions(held: Held) -> dict[str, str]:
@@ -34,11 +35,11 @@ def by_sampling(held: Held, cite: Citing) -> list[str]:
         else "The likelihood was computed from sizes, means and cross-products, which are sufficient for it."
     )
     each = " each" if chains > 1 else ""
-    jax = ", the density being compiled by JAX" if settings["backend"] == "jax" else ""
     found = [
         f"Computations were done in {_package(held)}. The model is written in PyMC{_version(held, 'pymc')} "
         f"{cite('abrilpla2023')}; its posterior was sampled with the No-U-Turn sampler {cite('hoffman2014')} of nutpie"
-        f"{_version(held, 'nutpie')}{jax}: {counted(chains, 'chain')} of {draws:,} draws{each}, after "
+        f"{_version(held, 'nutpie')}, the density being compiled by {COMPILERS[settings['backend']]}: "
+        f"{counted(chains, 'chain')} of {draws:,} draws{each}, after "
         f"{settings['tune']:,} steps of warm-up, with a target acceptance of {settings['target_accept']:g} and the "
         f"seed {settings['seed']}.",
         sizes,
