@@ -16,7 +16,7 @@ TOO_FEW = f"with fewer than {FEWEST_FEATURES} features none were looked for"
 
 def hierarchy(held: Held) -> list[str]:
     """Say what effects of batches are drawn from, or shrunken to; and how intercepts of subjects are."""
-    found = [_drawn(held) if held.nuts else _shrunken(held)]
+    found = [_drawn(held)] if held.nuts else [_shrunken(held), *_left(held)]
     if held.fit.layout.spec.subject is not None:
         how = "log-normal over the features" if held.nuts else "that of restricted maximum likelihood, by feature"
         found.append(f"The standard deviation of subjects’ intercepts was {how}.")
@@ -56,13 +56,20 @@ def _shrunken(held: Held) -> str:
             words += " As in sva no scale was adjusted, since a batch had one scan."
         return f"{words} As in sva all batches were shrunken as if each had one scan." if sva else words
     until = "until the relative change fell below 0.0001, as in sva" if sva else "until they stood still"
-    words = (
+    return (
         "The shifts of a batch were shrunken to a normal distribution over features, its squared scales to an "
         "inverse-gamma distribution, whose parameters were estimated by the method of moments; the conditional "
         f"posterior means of either given the other were iterated {until}."
     )
-    single = (held.fit.layout.scans == 1).any()
-    return f"{words} Scales of batches of one scan are taken from the prior alone." if single else words
+
+
+def _left(held: Held) -> list[str]:
+    """Say that scales were left as they were where one scan tells nothing of them."""
+    single = held.fit.layout.scans == 1
+    scales = held.fit.parameters["delta"].transpose("batch", "feature").values[single]
+    if held.location_alone or not single.any() or (scales != 1).any():
+        return []
+    return ["Scales of batches of one scan were not adjusted."]
 
 
 def unshrunken(held: Held) -> bool:
