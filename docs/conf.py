@@ -65,12 +65,12 @@ def displayed_math(self: HTML5Translator, node: nodes.math_block) -> None:
 
 
 def link_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
-    """Make links from one notebook to another links of pages.
+    """Make links to notebooks, from each other and from pages, links of pages.
 
     The tutorials are a link to the folder of the notebooks, so that their files lie outside of the documentation.
     """
-    if page.startswith("tutorials/"):
-        source[0] = re.sub(r"\[([^\]\n]+)\]\((\w+)\.ipynb\)", r"{doc}`\1 </tutorials/\2>`", source[0])
+    folder = "" if page.startswith("tutorials/") else "tutorials/"
+    source[0] = re.sub(rf"\[([^\]\n]+)\]\({folder}(\w+)\.ipynb\)", r"{doc}`\1 </tutorials/\2>`", source[0])
 
 
 def setup(app: Sphinx) -> None:

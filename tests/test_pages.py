@@ -16,9 +16,11 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
+from sklearn.model_selection import cross_val_score
 
 import bayescombat as bc
 from bayescombat import errors
+from bayescombat.cli import app
 from bayescombat.sklearn import ComBat
 from benchmarks.__main__ import NAMES
 
@@ -26,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((ROOT / "notebooks").glob("*.ipynb"))]
 RUN = ("install.md", "warnings.md", "intervals.md", "uncertainty.md", "downstream.md", "moments.md")
+FILE = re.compile(r"[\w/-]+\.(csv|md|nc|html|py|ipynb|cff|toml)")
 # What a name stands for on the pages.
 KINDS = {
     "bc": bc,
@@ -49,10 +52,16 @@ def blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
 
 
-def code_in(text: str) -> Iterator[ast.AST]:
+def prose_of(path: Path) -> str:
+    return re.sub(r"^```.*?^```", "", text_of(path), flags=re.S | re.M)
+
+
+def code_in(text: str) -> Iterator[ast.Module]:
     """Yield the syntax of what stands on a page as Python: in blocks, and between backticks where it can be parsed."""
     prose = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
     for source in [*blocks(text), *re.findall(r"(?<!`)`([^`\n]+)`(?!`)", prose)]:
+        if FILE.fullmatch(source):
+            continue
         try:
             yield ast.parse(source)
         except SyntaxError:
@@ -71,9 +80,17 @@ def meant(node: ast.AST) -> Any:
         return KINDS.get(node.id)
     if isinstance(node, ast.Attribute):
         owner = meant(node.value)
-        # Results are xarray's and NumPy's, whose attributes are not ours to check.
-        return getattr(owner, node.attr) if inspect.ismodule(owner) or inspect.isclass(owner) else None
+        if inspect.ismodule(owner) or inspect.isclass(owner):
+            # What instances are made of, such as the tree of a fit, is not in the class.
+            made_of = inspect.signature(owner).parameters if inspect.isclass(owner) else {}
+            return None if node.attr in made_of else getattr(owner, node.attr)
+    # Of results, which are xarray's, attributes are not ours to check.
     return None
+
+
+def called(node: ast.expr) -> Any:
+    """What is called: ``fit`` is a fit, but ``fit(...)`` the function."""
+    return bc.fit if isinstance(node, ast.Name) and node.id == "fit" else meant(node)
 
 
 def unknown_names(tree: ast.AST) -> Iterator[str]:
@@ -82,7 +99,7 @@ def unknown_names(tree: ast.AST) -> Iterator[str]:
         try:
             if isinstance(node, ast.Attribute):
                 meant(node)
-            elif isinstance(node, ast.Call) and callable(asked := meant(node.func)):
+            elif isinstance(node, ast.Call) and callable(asked := called(node.func)):
                 known = inspect.signature(asked).parameters
                 if any(one.kind is one.VAR_KEYWORD for one in known.values()):
                     continue
@@ -92,10 +109,10 @@ def unknown_names(tree: ast.AST) -> Iterator[str]:
 
 
 def arguments() -> set[str]:
-    """Every argument of every public function, class and method."""
+    """Every argument of every public function, class and method, and of what the page on scikit-learn calls beside."""
     public = [getattr(bc, name) for name in bc.__all__] + [getattr(bc.plots, name) for name in bc.plots.__all__]
     methods = [method for kind in public if inspect.isclass(kind) for _, method in inspect.getmembers(kind, callable)]
-    asked = [one for one in [*public, *methods, bc.datasets.simulate, ComBat] if callable(one)]
+    asked = [one for one in [*public, *methods, bc.datasets.simulate, ComBat, cross_val_score] if callable(one)]
     found = set()
     for one in asked:
         try:
@@ -112,23 +129,17 @@ def test_what_a_page_calls_is_there(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=[path.name for path in PAGES])
 def test_what_a_page_sets_is_an_argument(path: Path) -> None:
-    alone = [tree.body[0] for tree in code_in(re.sub(r"^```.*?^```", "", text_of(path), flags=re.S | re.M))
-             if isinstance(tree, ast.Module) and tree.body]  # fmt: skip
-    named = {
-        target.id
-        for statement in alone
-        if isinstance(statement, ast.Assign)
-        for target in statement.targets
-        if isinstance(target, ast.Name)
-    }
+    alone = [tree.body[0] for tree in code_in(prose_of(path)) if tree.body]
+    targets = [statement.targets for statement in alone if isinstance(statement, ast.Assign)]
+    named = {target.id for some in targets for target in some if isinstance(target, ast.Name)}
     assert named - arguments() == set()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=[path.name for path in PAGES])
 def test_links_lead_somewhere(path: Path) -> None:
-    text = re.sub(r"^```.*?^```", "", text_of(path), flags=re.S | re.M)
+    text = prose_of(path)
     linked = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if ":" not in link]
-    named = re.findall(r"`(docs/[\w./-]+|notebooks/[\w.]+|[A-Z]+\.md)`", text)
+    named = re.findall(r"`(docs/[\w-]+\.\w+|notebooks/\w+\.ipynb|[A-Z]+\.md)`", text)
     there = [path.parent / link for link in linked if link] + [ROOT / name for name in named]
     assert [str(one) for one in there if not one.exists()] == []
 
@@ -152,7 +163,7 @@ def test_the_page_on_warnings_names_every_one() -> None:
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
     """What the pages speak of: a study of patients and controls, and its fit by empirical Bayes, with uncertainty."""
-    simulation = bc.datasets.simulate((24, 20, 16), features=4, seed=2)
+    simulation = bc.datasets.simulate((24, 20, 16), features=3, seed=2)
     dx = np.where(np.arange(60) % 2, "patient", "control")
     table = simulation.table.assign(dx=dx, case=(dx == "patient").astype(int))
     study = bc.Study.from_dataframe(table, batch="site", covariates="age + dx", features=simulation.features)
@@ -165,7 +176,9 @@ def test_what_stands_on_a_page_runs(
     page: str, names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    other = bc.datasets.simulate((15, 10), features=4, seed=3).table.assign(dx=["patient", "control"] * 12 + ["patient"])
+    other = bc.datasets.simulate((15, 10), features=3, seed=3).table.assign(
+        dx=["patient", "control"] * 12 + ["patient"]
+    )
     other["site"] = "b_" + other["site"].astype(str)
     bc.Moments.from_study(bc.Study.from_design(other, names["study"].spec)).save("site_b.nc")
     found = blocks((DOCS / page).read_text())
@@ -175,3 +188,14 @@ def test_what_stands_on_a_page_runs(
         space = dict(names)
         for block in found:
             exec(compile(block, page, "exec"), space)
+
+
+def test_commands_of_the_command_line_are_there() -> None:
+    commands = {
+        command.name or str(command.callback.__name__) for command in app.registered_commands if command.callback
+    }
+    text = "\n\n".join(map(text_of, PAGES))
+    code = re.findall(r"^```.*?^```|^    .*?$|`[^`\n]+`", text, re.S | re.M)
+    said = {name for part in code for name in re.findall(r"\bbayescombat ([a-z]+)\b", part)}
+    assert said - {"as", "import"} - commands == set()
+    assert len(said & commands) > 5
