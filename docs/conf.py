@@ -44,6 +44,7 @@ html_math_renderer = "mathml"
 html_theme_options = {
     "show_toc_level": 2,
     "navbar_align": "left",
+    "header_links_before_dropdown": 7,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
@@ -52,15 +53,31 @@ html_sidebars = {page: [] for page in ("index", "comparison", "faq", "changelog"
 copybutton_exclude = ".linenos, .gp, .go"
 
 
+def mathml(node: nodes.math | nodes.math_block, display: str) -> str:
+    """Return an equation as MathML, which browsers show without a script.
+
+    What the converter takes for a letter and is a relation, for an operator and is a name, or leaves without a space is
+    put right.
+    """
+    found: str = convert(node.astext(), display=display)
+    for wrong, right in (
+        ("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"),
+        ("<mo>Normal</mo>", "<mi>Normal</mi>"),
+        ("<mi>log</mi>", '<mi>log</mi><mspace width="0.17em" />'),
+    ):
+        found = found.replace(wrong, right)
+    return found
+
+
 def inline_math(self: HTML5Translator, node: nodes.math) -> None:
-    """Write an equation in a line as MathML, which browsers show without a script."""
-    self.body.append(convert(node.astext()))
+    """Write an equation in a line."""
+    self.body.append(mathml(node, "inline"))
     raise nodes.SkipNode
 
 
 def displayed_math(self: HTML5Translator, node: nodes.math_block) -> None:
-    """Write an equation of its own as MathML."""
-    self.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    """Write an equation of its own."""
+    self.body.append(f'<div class="math">{mathml(node, "block")}</div>')
     raise nodes.SkipNode
 
 
