@@ -86,7 +86,7 @@ def link_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
 
     The tutorials are a link to the folder of the notebooks, so that their files lie outside of the documentation.
     """
-    folder = "" if page.startswith("tutorials/") else "tutorials/"
+    folder = "" if page.startswith("tutorials/") else r"\.\./notebooks/"
     source[0] = re.sub(rf"\[([^\]\n]+)\]\({folder}(\w+)\.ipynb\)", r"{doc}`\1 </tutorials/\2>`", source[0])
 
 
