@@ -148,6 +148,8 @@ def test_commands_of_benchmarks_are_there() -> None:
     said = " ".join(re.findall(r"`python -m benchmarks ([a-z ]+)`", " ".join(map(text_of, PAGES))))
     assert set(said.split()) - set(NAMES) == set()
     assert len(set(said.split())) > 10
+    listed = re.findall(r"^\| [^|]* \| (.*) \|$", (DOCS / "figures.md").read_text(), re.M)
+    assert set(re.findall(r"`([a-z]+)`", " ".join(listed))) == set(NAMES)
 
 
 def test_the_page_on_installing_names_every_extra() -> None:
