@@ -16,7 +16,7 @@ import xarray as xr
 
 from bayescombat.additive import Additive
 from bayescombat.columns import heard, warn
-from bayescombat.empirical import Compat, Estimates, empirical_bayes, independent_empirical_bayes
+from bayescombat.empirical import Compat, Estimates, empirical_bayes, independent_empirical_bayes, unshrunken
 from bayescombat.errors import (
     BatchSizeWarning,
     BayesCombatError,
@@ -27,6 +27,7 @@ from bayescombat.errors import (
     listing,
 )
 from bayescombat.factors import Loadings, SharedFactors, shared_factors_of
+from bayescombat.far_shifts import said_of_far_shifts
 from bayescombat.identification import thinly_observed
 from bayescombat.moments import Moments
 from bayescombat.parameters import estimated, identify
@@ -106,6 +107,7 @@ def by_nuts(
     found = verdict_of(posterior, stats, asked=settings.total, reference=reference, held=priors.scales_held)
     if not found.converged:
         warn(found.words, ConvergenceWarning)
+    far = _far_shifts(moments, fixed, posterior)
     tree = xr.DataTree.from_dict(
         {
             "posterior": posterior,
@@ -122,11 +124,24 @@ def by_nuts(
         "settings": json.dumps(asdict(settings)),
         "priors": json.dumps(asdict(priors)),
         "shared_factors": shared_factors,
-        "verdict": found.words,
+        "verdict": f"{found.words} {far}".strip(),
         "converged": int(found.converged),
         "robust": int(robust is not None),
     }
     return tree
+
+
+def _far_shifts(moments: Moments, fixed: LeastSquares, posterior: xr.Dataset) -> str:
+    """Say, and warn, which shifts the draws take for noise."""
+    mean = posterior[["gamma", "delta", "sigma"]].mean(("chain", "draw"))
+    gamma, delta = (
+        part.transpose("batch", "feature").values for part in (mean["gamma"] / mean["sigma"], mean["delta"])
+    )
+    hats = unshrunken(moments, fixed)[2]
+    said = said_of_far_shifts(hats, gamma, delta, moments.levels.labels, moments.features)
+    if said:
+        warn(said, BatchSizeWarning)
+    return said
 
 
 def robust_model_of(study: Study, priors: Priors) -> Any:

@@ -201,7 +201,7 @@ def test_an_interrupt_is_heard_while_blocks_are_sampled(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(blocked, "fitted_block", interrupted)
     with pytest.raises(KeyboardInterrupt, match="before the first of 2 blocks"):
-        in_blocks(tmp_path / "out.zarr", tune=500_000, cores=1)
+        in_blocks(tmp_path / "out.zarr", tune=50_000, cores=1)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -834,7 +834,12 @@ CELLS = documented()
 REASONS = reasons()
 SUPPORTED = [(pair, case) for pair, said in CELLS if said == "yes" for case in cases(pair) or [None]]
 # What PyMC compiles for a minute each; another world that it has to compile stays among the quick tests.
-LONG_COMPILED = [{"NUTS", "several", "shared"}, {"NUTS", "shared", "smooth"}, {"NUTS", "subject"}]
+LONG_COMPILED = [
+    {"NUTS", "several", "shared"},
+    {"NUTS", "several", "update"},
+    {"NUTS", "shared", "smooth"},
+    {"NUTS", "subject"},
+]
 REFUSED = [(pair, said) for pair, said in CELLS if said.startswith("no ")]
 TRIPLES = [
     "subject reference missing",
