@@ -152,8 +152,8 @@ def _check_categories(name: str, levels: Sequence[str]) -> None:
     raise DataError(
         f"Expected numbers or categories in the covariate {name!r}, found text that reads as {len(numbers)} "
         f"different numbers or dates: {found}. "
-        "Make it numeric: pandas.read_csv(..., decimal=',', na_values=[...]), or pandas.to_numeric. If these are names "
-        f"of groups, write C({name})."
+        "Make it numeric: pandas.read_csv(..., decimal=',', na_values=[...]) or pandas.to_numeric, dates as years. If "
+        f"these are names of groups, write C({name})."
     )
 
 
