@@ -917,3 +917,10 @@ def test_a_folder_is_no_name_of_a_file(table: pd.DataFrame, tmp_path: Path) -> N
     with pytest.raises(IsADirectoryError, match="found the folder"):
         fit.save(tmp_path)
     assert list(tmp_path.parent.glob(".test*")) == []
+
+
+def test_scans_that_are_fitted_again_are_named(table: pd.DataFrame) -> None:
+    fit = eb_of(table.iloc[:50], "^feature")
+    with pytest.warns(bc.BayesCombatWarning, match="found 5 of 18 with the batch and all measurements of a scan"):
+        fit.update(table.iloc[45:63])
+    fit.update(table.iloc[50:])
