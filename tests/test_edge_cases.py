@@ -924,3 +924,18 @@ def test_scans_that_are_fitted_again_are_named(table: pd.DataFrame) -> None:
     with pytest.warns(bc.BayesCombatWarning, match="found 5 of 18 with the batch and all measurements of a scan"):
         fit.update(table.iloc[45:63])
     fit.update(table.iloc[50:])
+
+
+@pytest.mark.parametrize("change", [bc.Fit.adopt, bc.Fit.update])
+def test_new_batches_that_look_like_known_ones_are_named(
+    table: pd.DataFrame, change: Callable[[bc.Fit, pd.DataFrame], bc.Fit]
+) -> None:
+    fit = eb_of(table[table["site"] != "site_04"], "^feature")
+    with pytest.warns(bc.LabelWarning, match="found 'site_03' = 'Site_03'"):
+        change(fit, table[table["site"] == "site_04"].assign(site="Site_03"))
+
+
+def test_a_level_in_another_spelling_is_guessed(table: pd.DataFrame) -> None:
+    fit = eb_of(table, "^feature")
+    with pytest.raises(UnseenLevelError, match="Did you mean 'F'"):
+        fit.harmonize(table.head(3).assign(sex="f"))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayescombat.columns import inferred, is_numeric, labels, text_label
-from bayescombat.errors import DataError, UnseenLevelError, listing
+from bayescombat.errors import DataError, UnseenLevelError, listing, suggestion
 
 __all__ = ["Column", "Level", "unseen_level"]
 
@@ -133,9 +133,10 @@ def unseen_level(
     rows : pandas.Index, (obs,)
         Names of the rows.
     """
+    labels_known, others = (list(dict.fromkeys(map(text_label, part))) for part in (known, found[unknown]))
     return UnseenLevelError(
-        f"Expected the levels {listing(map(text_label, known))} in the covariate {name!r}, found "
-        f"{listing(dict.fromkeys(map(text_label, found[unknown])))} in the rows {listing(rows[unknown])}. "
+        f"Expected the levels {listing(labels_known)} in the covariate {name!r}, found {listing(others)} in the rows "
+        f"{listing(rows[unknown])}.{suggestion(others[0], labels_known)} "
         "Give these rows a known level, drop them, or fit again with them."
     )
 

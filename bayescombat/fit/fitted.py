@@ -15,6 +15,7 @@ from bayescombat.fit.trees import fitted_tree
 from bayescombat.frames import Frame
 from bayescombat.moments import Moments, check_same_design, merge
 from bayescombat.study import Study
+from bayescombat.study.reading import warn_of_spellings
 
 __all__ = ["Fit"]
 
@@ -185,8 +186,12 @@ class Fit(Harmonizer):
             )
 
     def _moments_of(self, data: Frame | Study | Moments) -> Moments:
-        if not isinstance(data, Moments):
-            return Moments.from_study(self._study(data), cross=self.moments.cross is not None)
-        self._check_reference(data.reference)
-        check_same_design(self.moments, data)
-        return data
+        if isinstance(data, Moments):
+            self._check_reference(data.reference)
+            check_same_design(self.moments, data)
+            new = data
+        else:
+            new = Moments.from_study(self._study(data), cross=self.moments.cross is not None)
+        for name, known in self.layout.levels.names.items():
+            warn_of_spellings("batch", name, [*known, *new.levels.names[name]])
+        return new
