@@ -210,7 +210,7 @@ def labels(values: pd.Series, role: str) -> np.ndarray:
     Raises
     ------
     DataError
-        If a label is missing, or if two different labels of the column become the same text.
+        If a label is missing or blank, or if two different labels of the column become the same text.
 
     Examples
     --------
@@ -218,8 +218,9 @@ def labels(values: pd.Series, role: str) -> np.ndarray:
     array(['2', '1'], dtype=object)
     """
     codes, found = pd.factorize(values)
-    if (codes < 0).any():
-        absent = values.index[codes < 0]
+    blank = [at for at, value in enumerate(found) if isinstance(value, str) and not value.strip()]
+    absent = values.index[(codes < 0) | np.isin(codes, blank)]
+    if len(absent):
         raise DataError(
             f"Expected a label in every row of the {role} {values.name!r}, found {len(absent)} missing, "
             f"in the rows {listing(absent)}. Fill in the labels or drop these rows."

@@ -156,16 +156,19 @@ class _Question(NamedTuple):
                 f"Expected features that were modelled in {formula!r}, found {listing(aside)}, set aside by the fit. "
                 "Ask another feature."
             )
-        if free and feature is None and suggestion(free[0], modelled):
+        # What all names have in common is no mistyped one of them.
+        common = bool(free) and all(free[0] in name for name in modelled)
+        if free and feature is None and not common and suggestion(free[0], modelled):
             raise DataError(
                 f"Expected a feature, or a name unlike those of features, in {formula!r}, found {free[0]!r}."
                 f"{suggestion(free[0], modelled)} To ask it of every feature, give feature=fit.layout.features."
             )
         if len(own) + len(free) != 1:
             found = listing([*own, *free]) or "none"
+            near = next(filter(None, (suggestion(name, table.columns) for name in free)), "")
             raise DataError(
                 f"Expected one name in {formula!r} that is a feature or stands for one, found {found}."
-                f"{suggestion(free[0], table.columns) if free else ''} The data have {listing(table.columns)}; give "
+                f"{near} The data have {listing(table.columns)}; give "
                 "data=table for others."
             )
         if own:

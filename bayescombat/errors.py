@@ -18,6 +18,7 @@ __all__ = [
     "ExtrapolationWarning",
     "FeatureWarning",
     "FileFormatError",
+    "LabelWarning",
     "NegativeValueWarning",
     "OverlapWarning",
     "PoolingWarning",
@@ -68,6 +69,10 @@ class ExtrapolationWarning(BayesCombatWarning):
 
 class FeatureWarning(BayesCombatWarning):
     """Features that were set aside, or that look as if they were no measurements."""
+
+
+class LabelWarning(BayesCombatWarning):
+    """Labels that look like one label, spelled in several ways."""
 
 
 class NegativeValueWarning(BayesCombatWarning):

@@ -303,8 +303,8 @@ def warn_of_little_data(moments: Moments, fit: LeastSquares | None, whole_run: b
     single, untold = labels[scans == 1], labels[(scans > 1) & (freedom < LEAST_FREEDOM)]
     if len(untold):
         warn(
-            f"The effects of the other batch variables use up the scans of {listing(untold)}. There the scale comes "
-            "from the prior alone.",
+            f"The effects of the other batch variables use up the scans of {listing(untold)}. There nothing tells of "
+            "the scale.",
             BatchSizeWarning,
         )
     if moments.subjects is not None and fit is not None:
@@ -320,7 +320,7 @@ def warn_of_little_data(moments: Moments, fit: LeastSquares | None, whole_run: b
         effect = (
             "As in sva, the whole run is therefore mean-only: no batch's scale is adjusted."
             if whole_run
-            else "There the scale comes from the prior alone, the location from the prior and that scan."
+            else "That scan tells nothing of the scale there; the location comes from the prior and from it."
         )
         warn(
             f"One scan in {len(single)} of {len(labels)} batches: {listing(single)}. {effect}",

@@ -28,6 +28,7 @@ __all__ = [
     "by_default",
     "factors_of",
     "loadings_of",
+    "most_factors",
     "observed_share",
     "pooled_correlation",
     "residual_products",
@@ -157,6 +158,11 @@ def any_asked(asked: SharedFactors, name: str, features: int) -> bool:
     return asked != 0 and not (auto and features < FEWEST_FEATURES)
 
 
+def most_factors(features: int) -> int:
+    """Return how many factors so many features may have where nobody says how many."""
+    return min(MOST_FACTORS, features // FEATURES_PER_FACTOR)
+
+
 def loadings_of(correlation: np.ndarray, freedom: int, count: int | None = None) -> Loadings:
     """Return the factors of a correlation; by default as many as parallel analysis finds.
 
@@ -170,7 +176,7 @@ def loadings_of(correlation: np.ndarray, freedom: int, count: int | None = None)
         How many.
     """
     if count is None:
-        count = min(MOST_FACTORS, len(correlation) // FEATURES_PER_FACTOR, _parallel(correlation, freedom))
+        count = min(most_factors(len(correlation)), _parallel(correlation, freedom))
     return Loadings(_principal_axes(correlation, count))
 
 

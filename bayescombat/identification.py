@@ -27,6 +27,8 @@ __all__ = [
 type Aside = dict[str, list[str]]
 
 
+# Share of batches of one scan from which labels are suspected to be none of batches.
+MOSTLY_SINGLE = 0.9
 # Beyond this ratio of variances restricted maximum likelihood does not look.
 ALIKE = 1e-10
 
@@ -150,8 +152,15 @@ def _check_size(moments: Moments) -> None:
         raise DataError(
             f"Expected more scans than batches and covariates together ({groups} + {len(names)}), "
             f"found {scans.sum()} scans for the covariates {listing(names)}. "
-            "Leave covariates out or add scans."
+            f"Leave covariates out or add scans{_of_labels(scans, moments.spec.batch)}."
         )
+
+
+def _of_labels(scans: np.ndarray, variables: Sequence[str]) -> str:
+    """Return what to look at where batches of one scan are the rule; nothing if they are not."""
+    if (scans[scans > 0] == 1).mean() < MOSTLY_SINGLE:
+        return ""
+    return f", and check {listing(variables)}: nearly every scan has a label of its own, as a subject or a date has"
 
 
 def _groups(levels: Levels) -> int:

@@ -206,6 +206,10 @@ def moved_into_place(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path).expanduser()
     if not target.parent.is_dir():
         raise FileNotFoundError(f"Expected a folder {str(target.parent)!r} to write into, found none. Make it first.")
+    if target.is_dir():
+        raise IsADirectoryError(
+            f"Expected the name of a file to write, found the folder {str(target)!r}. Name a file in it."
+        )
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
         beside = Path(folder) / target.name
         yield beside

@@ -21,9 +21,11 @@ LARGEST_SHARE_TOO_DEEP = 0.05
 STILL = ("gamma", "delta", "gamma_mean", "log_delta_mean")
 OF_SCALES = ("delta", "log_delta")
 ADVICE = (
-    "Sample longer (draws, tune), raise target_accept, and look at the named parameters before using the fit; "
-    "bayescombat.diagnose says what is odd about scans and features."
+    "Sample longer (draws, tune) where figures just miss, raise target_accept where nothing but divergences is wrong. "
+    "Where that does not mend it the table is at fault: bayescombat.diagnose says what is odd about scans and features."
 )
+# Scales of batches that differ so many times are no scales of noise: values far out, or of another order of magnitude.
+UNLIKE = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +91,8 @@ def verdict_of(
     found += _of_the_sampler(stats)
     figures = _figures(judged_rhat, judged_bulk, judged_tail, stats)
     if found:
-        words = f"Not to be trusted as it stands: {'; '.join(found)}. {ADVICE} ({figures})"
+        unlike = "" if held else _of_unlike_scales(known)
+        words = f"Not to be trusted as it stands: {'; '.join(found)}. {unlike}{ADVICE} ({figures})"
     else:
         words = f"Converged: {figures}."
     return Verdict(not found, words, rhat, bulk, tail)
@@ -115,6 +118,24 @@ def _figures_of_parameters(posterior: xr.Dataset) -> list[xr.Dataset]:
 def _not_finite(posterior: xr.Dataset) -> list[str]:
     broken = [str(name) for name, array in posterior.data_vars.items() if not np.isfinite(array.values).all()]
     return [f"draws of {listing(broken)} are not finite"] if broken else []
+
+
+def _of_unlike_scales(posterior: xr.Dataset) -> str:
+    """Return which features have scales that differ too much between batches, and what to do; nothing if none have."""
+    if "delta" not in posterior:
+        return ""
+    scale = posterior["delta"].median(("chain", "draw")).transpose("feature", ...)
+    values = scale.values.reshape(scale.sizes["feature"], -1)
+    ratio = values.max(axis=1) / values.min(axis=1)
+    order = np.argsort(-ratio, kind="stable")
+    names = [f"{scale['feature'].values[v]} ({ratio[v]:.0f} times)" for v in order if ratio[v] > UNLIKE]
+    if not names:
+        return ""
+    return (
+        f"Scales of batches differ more than {UNLIKE:.0f} times in {listing(names, 20)}: look for values far out in "
+        "these features first; harmonize those that are positive in a study of their own with transform='log', and "
+        "leave the others out. "
+    )
 
 
 def _of_the_sampler(stats: xr.Dataset) -> list[str]:

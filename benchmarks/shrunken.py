@@ -27,7 +27,11 @@ QUICK: Methods = {
     "EB": {"method": "eb", "uncertainty": True, "seed": 1},
     "EB, shared factors": {"method": "eb", "shared_factors": "auto"},
 }
-SAMPLED: Methods = {"NUTS, independent": NUTS | {"shared_factors": 0}, "NUTS": NUTS}
+SAMPLED: Methods = {
+    "NUTS, independent": NUTS | {"shared_factors": 0},
+    "NUTS": NUTS,
+    "NUTS, mean_only": NUTS | {"shared_factors": 0, "mean_only": True},
+}
 # Cuts of every site for each number of scans.
 CUTS, CUTS_BY_NUTS = 3, 1
 

@@ -37,6 +37,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "bayescombat"
+html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
@@ -44,6 +45,7 @@ html_math_renderer = "mathml"
 html_theme_options = {
     "show_toc_level": 2,
     "navbar_align": "left",
+    "header_links_before_dropdown": 7,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
@@ -52,25 +54,41 @@ html_sidebars = {page: [] for page in ("index", "comparison", "faq", "changelog"
 copybutton_exclude = ".linenos, .gp, .go"
 
 
+def mathml(node: nodes.math | nodes.math_block, display: str) -> str:
+    """Return an equation as MathML, which browsers show without a script.
+
+    What the converter takes for a letter and is a relation, for an operator and is a name, or leaves without a space is
+    put right.
+    """
+    found: str = convert(node.astext(), display=display)
+    for wrong, right in (
+        ("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"),
+        ("<mo>Normal</mo>", "<mi>Normal</mi>"),
+        ("<mi>log</mi>", '<mi>log</mi><mspace width="0.17em" />'),
+    ):
+        found = found.replace(wrong, right)
+    return found
+
+
 def inline_math(self: HTML5Translator, node: nodes.math) -> None:
-    """Write an equation in a line as MathML, which browsers show without a script."""
-    self.body.append(convert(node.astext()))
+    """Write an equation in a line."""
+    self.body.append(mathml(node, "inline"))
     raise nodes.SkipNode
 
 
 def displayed_math(self: HTML5Translator, node: nodes.math_block) -> None:
-    """Write an equation of its own as MathML."""
-    self.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    """Write an equation of its own."""
+    self.body.append(f'<div class="math">{mathml(node, "block")}</div>')
     raise nodes.SkipNode
 
 
 def link_notebooks(app: Sphinx, page: str, source: list[str]) -> None:
-    """Make links from one notebook to another links of pages.
+    """Make links to notebooks, from each other and from pages, links of pages.
 
     The tutorials are a link to the folder of the notebooks, so that their files lie outside of the documentation.
     """
-    if page.startswith("tutorials/"):
-        source[0] = re.sub(r"\[([^\]\n]+)\]\((\w+)\.ipynb\)", r"{doc}`\1 </tutorials/\2>`", source[0])
+    folder = "" if page.startswith("tutorials/") else r"\.\./notebooks/"
+    source[0] = re.sub(rf"\[([^\]\n]+)\]\({folder}(\w+)\.ipynb\)", r"{doc}`\1 </tutorials/\2>`", source[0])
 
 
 def setup(app: Sphinx) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from _thread import interrupt_main
 from pathlib import Path
 from threading import Timer
@@ -12,10 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from typer.testing import CliRunner, Result
 
 import bayescombat as bc
-from bayescombat.cli import app
+from bayescombat.cli.options import Columns
+from bayescombat.cli.studies import wanted
+from bayescombat.cli.voice import speaking
+from tests.commands import Ended, run
 
 ROOT = Path(__file__).parents[1]
 FEATURES = ["feature_0", "feature_1", "feature_2", "feature_3"]
@@ -25,15 +28,7 @@ EB = ["--method", "eb"]
 SECONDS_FOR_HELP = 6.0
 
 
-def run(*arguments: object) -> Result:
-    """Run the command line in this process."""
-    result = CliRunner(env={"COLUMNS": "300"}).invoke(app, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def well(*arguments: object) -> Result:
+def well(*arguments: object) -> Ended:
     """Run a command that ends well."""
     result = run(*arguments)
     assert result.exit_code == 0, result.output
@@ -172,10 +167,14 @@ def test_repeated_scans_are_named_by_the_subject(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_features_are_names_or_patterns(folder: Path, tmp_path: Path, said: list[str], expected: list[str]) -> None:
-    options = [part for text in said for part in ("--features", text)]
-    well("harmonize", folder / "table.csv", "--batch", "site", *EB, *options, "--save", tmp_path / "fit.nc")
-    assert list(bc.load(tmp_path / "fit.nc").layout.spec.features) == expected
+def test_features_are_names_or_patterns(table: pd.DataFrame, said: list[str], expected: list[str]) -> None:
+    assert wanted(table, Columns(batch=["site"], features=said)) == expected
+
+
+def test_features_may_be_said_several_times(folder: Path, tmp_path: Path) -> None:
+    options = ["--batch", "site", *EB, "--features", "feature_[01]", "--features", "feature_3"]
+    well("harmonize", folder / "table.csv", *options, "--save", tmp_path / "fit.nc")
+    assert bc.load(tmp_path / "fit.nc").layout.spec.features == ("feature_0", "feature_1", "feature_3")
 
 
 def test_intervals_are_added_on_request(folder: Path, tmp_path: Path, fit: bc.Fit, study: bc.Study) -> None:
@@ -206,7 +205,19 @@ def test_a_fit_that_did_not_converge_ends_with_3_and_writes(folder: Path, tmp_pa
     found = pd.read_csv(tmp_path / "out.csv")
     np.testing.assert_array_equal(found[FEATURES], fit.harmonized["mean"])
     np.testing.assert_array_equal(found[[f"{name}_sd" for name in FEATURES]], fit.harmonized["sd"])
-    assert run("apply", tmp_path / "fit.nc", folder / "new.csv", "--out", tmp_path / "new.csv").exit_code == 3
+    again = run("apply", tmp_path / "fit.nc", folder / "new.csv", "--out", tmp_path / "new.csv", "--quiet")
+    assert (again.exit_code, again.stdout) == (3, "") and "! The fit did not converge" in again.stderr
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_verdict_is_said_once_by_the_fit_or_where_that_is_quiet_as_a_warning(
+    quiet: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with speaking(quiet) as voice:
+        warnings.warn("Not to be trusted.", bc.ConvergenceWarning, stacklevel=1)
+        voice.say("Not to be trusted.")
+    said = capsys.readouterr()
+    assert said == (("", "! Not to be trusted.\n") if quiet else ("Not to be trusted.\n", ""))
 
 
 def test_warnings_are_said_once_and_in_words(table: pd.DataFrame, tmp_path: Path) -> None:
@@ -268,6 +279,15 @@ def test_update_is_the_fit_to_all_scans(table: pd.DataFrame, study: bc.Study, tm
     assert "Adopted 'site_04'" in after.verdict
 
 
+def test_a_fit_without_rows_holds_no_command_either(folder: Path, tmp_path: Path, table: pd.DataFrame) -> None:
+    table.tail(3).assign(site="site_09").to_csv(tmp_path / "new.csv", index=False)
+    command = ["update", folder / "fit.nc", tmp_path / "new.csv", "--adopt"]
+    well(*command, "--save", tmp_path / "whole.nc")
+    well(*command, "--save", tmp_path / "left.nc", "--no-data")
+    assert bc.load(tmp_path / "whole.nc").tree.attrs["call"].startswith("bayescombat update ")
+    assert "call" not in bc.load(tmp_path / "left.nc").tree.attrs
+
+
 # ---------------------------------------------------------------- diagnose, evaluate, report, demo
 
 
@@ -301,8 +321,9 @@ def test_evaluate_takes_a_saved_fit(folder: Path, tmp_path: Path) -> None:
     few = ["--fit", folder / "fit.nc", "--seed", 1, "--permutations", 10, "--folds", 2]
     well("evaluate", folder / "table.csv", *few, "--out", tmp_path / "evaluation.nc")
     assert "estimate" in xr.load_dataset(tmp_path / "evaluation.nc", engine="h5netcdf")
-    both = run("evaluate", folder / "table.csv", *few, "--batch", "site")
-    assert both.exit_code == 2 and "--fit" in both.stderr
+    for option in (["--batch", "site"], ["--covariance", 0.9], ["--method", "eb"]):
+        both = run("evaluate", folder / "table.csv", *few, *option)
+        assert both.exit_code == 2 and f"beside --fit, which says them, found {option[0]}" in both.stderr
 
 
 def test_an_interrupt_ends_with_130_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
@@ -374,6 +395,8 @@ def test_sites_that_keep_their_scans_get_the_pooled_fit(table: pd.DataFrame, stu
     assert no_rows.exit_code == 2 and "hold no rows" in no_rows.stderr
     judged = run("report", tmp_path / "fit.nc", "--evaluate", "--out", tmp_path / "report.html")
     assert judged.exit_code == 1 and "evaluate TABLE --fit FIT" in judged.stderr
+    without = run("harmonize", tmp_path / "all.nc", *EB, "--shared-factors", 1, "--save", tmp_path / "other.nc")
+    assert without.exit_code == 1 and "Make them by bayescombat moments --cross." in without.stderr
     twice = run("merge", tmp_path / "site_01.nc", tmp_path / "site_01.nc", "--out", tmp_path / "twice.nc")
     assert twice.exit_code == 1 and "count twice" in twice.stderr
 
@@ -402,6 +425,12 @@ def test_moments_of_few_scans_do_not_leave_the_site_unless_told_so(table: pd.Dat
     refused = run(*command)
     assert refused.exit_code == 1 and "at least 5 observed scans" in refused.stderr
     well(*command, "--min-scans", 4)
+
+
+def test_a_site_alone_is_told_of_the_design(table: pd.DataFrame, tmp_path: Path) -> None:
+    table[table["site"] == "site_01"].to_csv(tmp_path / "site.csv", index=False)
+    refused = run("moments", tmp_path / "site.csv", *COLUMNS, "--out", tmp_path / "site.nc")
+    assert refused.exit_code == 1 and "a site of a federated study uses --design." in refused.stderr
 
 
 # ---------------------------------------------------------------- what goes wrong
@@ -456,6 +485,10 @@ def test_bad_input_says_what_to_do(
         (["harmonize", "table.csv", "--batch", "site", "--out", "o.csv", "--probability", "90"], "between 0 and 1"),
         (["harmonize", "table.csv", "--batch", "site", "--out", "o.csv", "--batches", "x"], "--batches"),
         (["moments", "table.csv", "--design", "d.json", "--batch", "site", "--out", "m.nc"], "beside --design"),
+        (["moments", "table.csv", *COLUMNS, "--reference", "site_01", "--save-design", "d.json"], "with --out"),
+        (["harmonize", "table.csv", *COLUMNS, "--target", "site_01", "--report", "r.html"], "Expected --reference"),
+        (["harmonize", "table.csv", *COLUMNS, "--out", "o.csv", "--sep", ";;"], "a single character"),
+        (["harmonize", "table.csv", *COLUMNS, "--out", "o.csv", "--decimal", "x"], "a point or a comma"),
         (["harmonise", "table.csv"], "harmonize"),
         (["harmonize", "table.csv", "--batch", "site,sex", "--out", "o.csv"], "--batch site --batch sex"),
         (
@@ -494,7 +527,7 @@ def test_files_of_the_other_kind_say_what_they_are(
 ) -> None:
     monkeypatch.chdir(folder)
     result = run(*arguments)
-    assert result.exit_code == 1 and message in result.stderr
+    assert result.exit_code == 1 and result.stderr.startswith("Error: Expected") and message in result.stderr
     assert not [path for path in folder.iterdir() if path.name.startswith("o.")]
 
 
@@ -546,12 +579,11 @@ def test_a_library_that_is_lacking_is_named(
 # ---------------------------------------------------------------- the program itself
 
 
-def test_help_is_quick_and_reads_well() -> None:
+def test_help_of_the_module_is_quick_and_reads_well() -> None:
     code = (
-        "import sys, time\n"
-        "from bayescombat.cli import main\n"
+        "import runpy, sys, time\n"
         "sys.argv = ['bayescombat', 'harmonize', '--help']\n"
-        "try:\n    main()\n"
+        "try:\n    runpy.run_module('bayescombat', run_name='__main__')\n"
         "except SystemExit as end:\n    print('ended', end.code, time.process_time())\n"
         "print(*{name.partition('.')[0] for name in sys.modules})\n"
     )
@@ -568,20 +600,11 @@ def test_help_is_quick_and_reads_well() -> None:
         assert panel in help_text
 
 
-@pytest.mark.parametrize(
-    "command", ["", *("harmonize apply update diagnose evaluate report demo moments merge".split())]
-)
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_every_command_has_help(command: str) -> None:
     said = run(*command.split(), "--help")
     assert said.exit_code == 0 and "Usage: " in said.stdout
     assert "Exit codes" in said.stdout or command
-
-
-def test_the_module_is_the_program(folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "bayescombat", "apply", "fit.nc", "nowhere.csv", "--out", str(tmp_path / "o.csv")]
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
-    assert found.returncode == 1 and found.stderr.startswith("Error: Expected a table at 'nowhere.csv'")
-    assert "Traceback" not in found.stderr
 
 
 def test_the_version_is_told() -> None:

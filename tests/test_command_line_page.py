@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 import bayescombat as bc
 from bayescombat.cli import app
+from tests.commands import run
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -31,8 +31,13 @@ def commands(block: str) -> list[tuple[str, str]]:
 
 
 def by_nuts(command: str) -> bool:
-    """Tell whether a command takes the time of NUTS."""
+    """Tell whether a command samples."""
     return "--chains" in command
+
+
+def takes_long(command: str) -> bool:
+    """Tell whether a command takes seconds."""
+    return by_nuts(command) or command.startswith("bayescombat evaluate")
 
 
 def said_by(command: str) -> tuple[str, int]:
@@ -44,16 +49,14 @@ def said_by(command: str) -> tuple[str, int]:
     if name != "bayescombat":
         found = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
         return found.stdout + found.stderr, found.returncode
-    result = CliRunner(env={"COLUMNS": "100"}).invoke(app, arguments)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
+    result = run(*arguments, columns=100)
     return result.output, result.exit_code
 
 
-def follow(page: str, nuts: bool) -> None:
-    """Run the commands of a page one after the other, and hold what they say to the page."""
+def follow(page: str, slow: bool) -> None:
+    """Run the commands of a page one after the other, all or the quick ones, and hold what they say to the page."""
     for command, expected in (pair for block in blocks(page, "console") for pair in commands(block)):
-        if by_nuts(command) and not nuts:
+        if takes_long(command) and not slow:
             continue
         found, code = said_by(command)
         if by_nuts(command):
@@ -64,11 +67,11 @@ def follow(page: str, nuts: bool) -> None:
         assert code == refused, command
 
 
-@pytest.mark.parametrize("nuts", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_the_tour_says_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nuts: bool) -> None:
+@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_tour_says_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: bool) -> None:
     monkeypatch.chdir(tmp_path)
-    follow("command-line.md", nuts)
-    assert (tmp_path / "by_nuts.csv").exists() == nuts
+    follow("command-line.md", slow)
+    assert (tmp_path / "by_nuts.csv").exists() == (tmp_path / "evaluation.csv").exists() == slow
     assert len(pd.read_csv(tmp_path / "new_site_harmonized.csv")) == 20
 
 
@@ -82,7 +85,7 @@ def test_the_page_names_every_command_and_exit_code() -> None:
 def test_options_that_the_page_names_are_there() -> None:
     text = (DOCS / "command-line.md").read_text()
     helps = "".join(
-        CliRunner(env={"COLUMNS": "300"}).invoke(app, [*command, "--help"]).output
+        run(*command, "--help").output
         for command in ([], *([str(c.callback.__name__)] for c in app.registered_commands if c.callback))
     )
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--help"}
@@ -115,7 +118,7 @@ def test_sites_that_keep_their_scans_follow_the_how_to(tmp_path: Path, monkeypat
     shown = commands(blocks("federated.md", "console")[0])[0]
     assert shown[0] == "cat made_up.csv"
     Path("made_up.csv").write_text(shown[1])
-    follow("federated.md", nuts=False)
+    follow("federated.md", slow=False)
     features = [f"feature_{number}" for number in range(4)]
     made_up = pd.DataFrame({"age": [5, 95], "sex": ["F", "M"]})
     design = bc.DesignSpec.learn(made_up, batch="site", formula="age + sex", features=features)

@@ -501,3 +501,34 @@ def test_rows_may_have_a_name_of_their_own(name: str) -> None:
     table = simulation.table.set_axis(pd.Index([f"s{k}" for k in range(22)], name=name))
     found = diagnosis_of(table).dataset
     assert found["distance"].sel(obs="s3").size == 1
+
+
+# ---------------------------------------------------------------- how the table was prepared
+
+
+@pytest.mark.parametrize(("column", "code"), [("age", -9999.0), ("age", 999.0), ("sex", 9.0)])
+def test_codes_for_what_is_not_known_are_named(table: pd.DataFrame, column: str, code: float) -> None:
+    table["sex"] = table["sex"].map({"F": 1, "M": 2})
+    table[column] = table[column].astype(float)
+    table.loc[table.index[[3, 40, 100]], column] = code
+    words = the(diagnosis_of(table), "codes")
+    assert f"'{column}' is {code:g} in 3 scans, where all others are" in words
+    assert f"C({column})" in words
+
+
+def test_two_levels_in_numbers_are_no_codes(table: pd.DataFrame) -> None:
+    table["sex"] = table["sex"].map({"F": 1, "M": 2})
+    assert "codes" not in grave(diagnosis_of(table))
+
+
+def test_features_that_were_standardised_in_every_batch_are_named(table: pd.DataFrame) -> None:
+    features = list(table.filter(regex="^feature"))
+    of_site = table.groupby("site")[features]
+    table[features] = ((table[features] - of_site.transform("mean")) / of_site.transform("std")).round(4)
+    assert f"{FEATURES} features with the same mean in every batch" in the(diagnosis_of(table), "standardised")
+
+
+def test_features_that_were_standardised_over_all_scans_are_not_named(table: pd.DataFrame) -> None:
+    features = list(table.filter(regex="^feature"))
+    table[features] = (table[features] - table[features].mean()) / table[features].std()
+    assert "standardised" not in grave(diagnosis_of(table))

@@ -284,3 +284,13 @@ def test_an_interval_has_a_probability(fit: bc.Fit, probability: Any) -> None:
 def test_one_value_is_compared_with(fit: bc.Fit, against: Any) -> None:
     with pytest.raises(DataError, match="one value of 'dx'"):
         fit.effect("dx", against=against)
+
+
+def test_what_all_features_have_in_their_names_stands_for_all(table: pd.DataFrame) -> None:
+    names = [f"lh_{name}_thickness" for name in "abc"]
+    renamed = table.rename(columns=dict(zip(table.filter(regex="^feature"), names, strict=False)))
+    study = bc.Study.from_dataframe(renamed, batch="site", covariates="age", features=names)
+    fit = bc.fit(study, method="eb", uncertainty=True, seed=1)
+    assert bc.pool(fit, "thickness ~ age", n=5).sizes["feature"] == 3
+    with pytest.raises(DataError, match="Did you mean 'lh_a_thickness'"):
+        bc.pool(fit, "lh_aa_thickness ~ age", n=5)

@@ -635,7 +635,7 @@ def test_row_13_relabelled_batches_change_nothing(
     np.testing.assert_allclose(gamma, eb_fit.parameters["gamma"], rtol=0, atol=1e-10 * SIGMA)
 
 
-@pytest.mark.parametrize("labels", [[1, 2, 3, 4], [2.5, 10.0, 9.0, -1.0], ["1", "b", "10", ""]], ids=str)
+@pytest.mark.parametrize("labels", [[1, 2, 3, 4], [2.5, 10.0, 9.0, -1.0], ["1", "b", "10", "b c"]], ids=str)
 def test_row_13_labels_of_any_kind_change_nothing(
     table: pd.DataFrame, features: list[str], expected: np.ndarray, eb_fit: bc.Fit, labels: list[Any]
 ) -> None:
@@ -782,7 +782,7 @@ def test_row_19_warning_names_the_worst_parameter(too_short: tuple[bc.Fit, list[
 
 
 def test_row_19_warning_says_what_to_do(too_short: tuple[bc.Fit, list[str]]) -> None:
-    assert "Sample longer (draws, tune), raise target_accept" in too_short[1][0]
+    assert "Sample longer (draws, tune) where figures just miss, raise target_accept" in too_short[1][0]
 
 
 def test_row_19_verdict_is_in_the_saved_file(too_short: tuple[bc.Fit, list[str]], tmp_path: Path) -> None:
@@ -830,3 +830,112 @@ def site_alone_explains(extra: dict[str, object]) -> bc.Study:
 def test_row_06_covariate_that_explains_all_of_one_batch(reference: str | None) -> None:
     with pytest.raises(ConfoundedDesignError, match="'dose' explain all of 'site_03'"):
         bc.fit(site_alone_explains({"reference": reference}), method="eb")
+
+
+# ---------------------------------------------------------------- slips of those who prepare tables
+
+
+@pytest.mark.parametrize("label", ["", "  "])
+def test_blank_labels_are_missing(table: pd.DataFrame, label: str) -> None:
+    spoilt = table.assign(site=table["site"].where(table.index != table.index[4], label))
+    with pytest.raises(DataError, match=rf"batch 'site', found 1 missing, in the rows '{table.index[4]}'"):
+        bc.Study.from_dataframe(spoilt, batch="site", features="^feature")
+
+
+def test_labels_in_two_spellings_are_named(table: pd.DataFrame) -> None:
+    first = table["site"].iloc[0]
+    spoilt = table.assign(site=table["site"].where(np.arange(len(table)) != 1, first.upper() + " "))
+    with pytest.warns(bc.LabelWarning, match=rf"batch 'site' .*, found '{first.upper()} ' = '{first}'"):
+        bc.Study.from_dataframe(spoilt, batch="site", features="^feature")
+
+
+@pytest.mark.parametrize("written", ["{:.2f}", "{:.2f} ", "1999-01-{:.0f}"])
+@pytest.mark.parametrize("comma", [False, True])
+def test_numbers_and_dates_that_were_read_as_text_are_no_categories(
+    table: pd.DataFrame, written: str, comma: bool
+) -> None:
+    text = table["age"].map(written.format)
+    text = text.str.replace(".", ",") if comma else text
+    with pytest.raises(DataError, match=r"covariate 'age', found text that reads as \d+ different numbers or dates"):
+        bc.Study.from_dataframe(table.assign(age=text), batch="site", covariates="age", features="^feature")
+
+
+def test_text_that_reads_as_few_numbers_is_a_category(table: pd.DataFrame) -> None:
+    coded = table.assign(sex=table["sex"].map({"F": "1", "M": "2"}))
+    study = bc.Study.from_dataframe(coded, batch="site", covariates="sex", features="^feature")
+    assert study.covariates == ("sex[T.2]",)
+
+
+def test_names_of_groups_may_be_many_numbers(table: pd.DataFrame) -> None:
+    coded = table.assign(reader=(np.arange(len(table)) % 12).astype(str))
+    study = bc.Study.from_dataframe(coded, batch="site", covariates="C(reader)", features="^feature")
+    assert len(study.covariates) == 11
+
+
+@pytest.mark.parametrize("name", ["age at scan (y)", "age-at-scan"])
+def test_names_that_formulas_cannot_read_are_named_with_backticks(table: pd.DataFrame, name: str) -> None:
+    renamed = table.rename(columns={"age": name})
+    with pytest.raises(DataError, match=re.escape(f"Write `{name}`, or give a list")):
+        bc.Study.from_dataframe(renamed, batch="site", covariates=f"{name} + sex", features="^feature")
+    assert bc.Study.from_dataframe(renamed, batch="site", covariates=f"`{name}`", features="^feature").covariates == (
+        name,
+    )
+
+
+@pytest.mark.parametrize("power", ["age**2", "age ^ 2"])
+def test_powers_that_formulas_take_for_crossings_are_refused(table: pd.DataFrame, power: str) -> None:
+    with pytest.raises(DataError, match=re.escape("Write I(age**2), or poly(age, 2)")):
+        bc.Study.from_dataframe(table, batch="site", covariates=f"age + {power}", features="^feature")
+
+
+@pytest.mark.parametrize("formula", ["I(age**2)", "age + I((age - 40)**2)", "(age + sex)**2"])
+def test_powers_inside_functions_and_of_sums_are_read(table: pd.DataFrame, formula: str) -> None:
+    study = bc.Study.from_dataframe(table, batch="site", covariates=formula, features="^feature")
+    assert study.spec.formula == formula
+
+
+def test_labels_of_batches_instead_of_their_column_are_refused(table: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match="names of columns, not their labels"):
+        bc.Study.from_dataframe(table, batch=table["site"], features="^feature")
+
+
+def test_features_by_a_slice_are_refused(table: pd.DataFrame) -> None:
+    features: Any = slice(3, 5)
+    with pytest.raises(DataError, match="found slice. Give names"):
+        bc.Study.from_dataframe(table, batch="site", features=features)
+
+
+def test_a_subject_for_a_batch_is_named(table: pd.DataFrame) -> None:
+    named = table.assign(scan=np.arange(len(table)))
+    study = bc.Study.from_dataframe(named, batch="scan", covariates="age", features="^feature")
+    with pytest.raises(DataError, match="check 'scan': nearly every scan has a label of its own"):
+        bc.fit(study, method="eb")
+
+
+def test_a_folder_is_no_name_of_a_file(table: pd.DataFrame, tmp_path: Path) -> None:
+    fit = eb_of(table, "^feature")
+    with pytest.raises(IsADirectoryError, match="found the folder"):
+        fit.save(tmp_path)
+    assert list(tmp_path.parent.glob(".test*")) == []
+
+
+def test_scans_that_are_fitted_again_are_named(table: pd.DataFrame) -> None:
+    fit = eb_of(table.iloc[:50], "^feature")
+    with pytest.warns(bc.BayesCombatWarning, match="found 5 of 18 with the batch and all measurements of a scan"):
+        fit.update(table.iloc[45:63])
+    fit.update(table.iloc[50:])
+
+
+@pytest.mark.parametrize("change", [bc.Fit.adopt, bc.Fit.update])
+def test_new_batches_that_look_like_known_ones_are_named(
+    table: pd.DataFrame, change: Callable[[bc.Fit, pd.DataFrame], bc.Fit]
+) -> None:
+    fit = eb_of(table[table["site"] != "site_04"], "^feature")
+    with pytest.warns(bc.LabelWarning, match="found 'site_03' = 'Site_03'"):
+        change(fit, table[table["site"] == "site_04"].assign(site="Site_03"))
+
+
+def test_a_level_in_another_spelling_is_guessed(table: pd.DataFrame) -> None:
+    fit = eb_of(table, "^feature")
+    with pytest.raises(UnseenLevelError, match="Did you mean 'F'"):
+        fit.harmonize(table.head(3).assign(sex="f"))

@@ -509,7 +509,7 @@ def test_arguments_of_empirical_bayes_are_refused_with_nuts(study: bc.Study, opt
     ids=lambda option: next(iter(option)),
 )
 def test_arguments_of_nuts_are_refused_with_empirical_bayes(study: bc.Study, option: dict[str, Any]) -> None:
-    with pytest.raises(BayesCombatError, match="belong to method='nuts'"):
+    with pytest.raises(BayesCombatError, match=f"belong to method='nuts': '{next(iter(option))}'"):
         bc.fit(study, method="eb", **option)
 
 

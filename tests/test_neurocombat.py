@@ -196,7 +196,7 @@ def test_a_missing_cell_stays_missing_and_spoils_no_other() -> None:
 def test_a_batch_of_one_scan_leaves_the_scales_of_the_others() -> None:
     dat, covars = scans()
     covars.loc[29, "site"] = "z"
-    with pytest.warns(bc.BatchSizeWarning, match="'z'. There the scale comes from the prior alone"):
+    with pytest.warns(bc.BatchSizeWarning, match="'z'. That scan tells nothing of the scale"):
         found = harmonized(dat, covars)
     assert np.isfinite(found["data"]).all()
     assert (found["estimates"]["delta.star"][3] == 1).all() and (found["estimates"]["delta_hat"][3] == 1).all()

@@ -13,9 +13,12 @@ import pandas as pd
 import pytest
 
 import bayescombat as bc
+from bayescombat.report import attention, effects, glance
 from bayescombat.report.held import Held
+from bayescombat.report.hierarchy import chosen
 from bayescombat.report.methods import methods_of
-from bayescombat.report.references import REFERENCES
+from bayescombat.report.pieces import Fact, Table
+from bayescombat.report.references import REFERENCES, Citing
 from bayescombat.report.reproduction import equivalent_call
 from tests import browser
 from tests.conftest import ROOT
@@ -112,6 +115,18 @@ def number(text: str) -> float:
 
 def eb(study: bc.Study | bc.Moments, **arguments: object) -> bc.Fit:
     return bc.fit(study, method="eb", **arguments)
+
+
+def frame(table: Table) -> pd.DataFrame:
+    return pd.DataFrame(table.rows, columns=table.columns).set_index(table.columns[0])
+
+
+def values_of(facts: list[Fact]) -> dict[str, str]:
+    return {fact.name: fact.value for fact in facts}
+
+
+def to_look_at(held: Held) -> str:
+    return "\n".join(item.found for item in attention.items(held))
 
 
 def told(fit: bc.Fit, evaluation: bc.Evaluation | None = None) -> str:
@@ -221,14 +236,22 @@ def test_colours_are_the_page_s_own(pages: dict[str, Page]) -> None:
     assert "var(--blue)" in styles and re.findall("#[0-9a-f]{6}", styles) == []
 
 
+@pytest.fixture(scope="module")
+def eb_page(eb_fit: bc.Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a report, written over an older one."""
+    path = tmp_path_factory.mktemp("eb") / "report.html"
+    path.write_text("old")
+    bc.report(eb_fit, path)
+    return path
+
+
 def test_the_same_fit_gives_the_same_page_whatever_the_user_s_style(
-    written: Callable[..., Page], eb_fit: bc.Fit
+    written: Callable[..., Page], eb_fit: bc.Fit, eb_page: Path
 ) -> None:
     from matplotlib import style
 
-    first = written(eb_fit).html
     with style.context("dark_background"):
-        assert written(eb_fit).html == first
+        assert written(eb_fit).html == eb_page.read_text(encoding="utf-8")
 
 
 def test_files_of_the_page_are_in_the_package() -> None:
@@ -241,13 +264,15 @@ def test_files_of_the_page_are_in_the_package() -> None:
 # What is refused
 
 
-def test_it_is_written_whole_or_not_at_all(tmp_path: Path, eb_fit: bc.Fit) -> None:
-    path = tmp_path / "report.html"
-    path.write_text("old")
+def test_it_is_written_whole_or_not_at_all(eb_page: Path) -> None:
+    assert eb_page.read_text(encoding="utf-8").rstrip().endswith("</html>") and list(eb_page.parent.iterdir()) == [
+        eb_page
+    ]
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path, eb_fit: bc.Fit) -> None:
     with pytest.raises(FileNotFoundError, match="Expected a folder"):
         bc.report(eb_fit, tmp_path / "none" / "report.html")
-    bc.report(eb_fit, path)
-    assert path.read_text(encoding="utf-8").rstrip().endswith("</html>") and list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_no_fit_no_evaluation_and_no_text_is_refused(
@@ -288,15 +313,18 @@ def test_the_study_at_a_glance(pages: dict[str, Page], study: bc.Study) -> None:
     assert table["sex[T.M] (share)"]["site_01"] == f"{100 * study.x[study.codes == 0, 1].mean():.0f} %"
 
 
-def test_moments_tell_means_of_covariates_and_what_is_missing(written: Callable[..., Page]) -> None:
+def test_moments_tell_means_of_covariates_and_what_is_missing() -> None:
     fit = eb(without_cells(small_study()))
-    whole, left = written(fit), written(stripped(fit, "observed_data", "constant_data"))
-    assert left.facts("glance")["Missing cells"] == whole.facts("glance")["Missing cells"] != "none"
+    whole, left = (Held.by(one) for one in (fit, stripped(fit, "observed_data", "constant_data")))
+    missing = [values_of(glance.facts(held))["Missing cells"] for held in (whole, left)]
+    assert missing[0] == missing[1] != "none"
     full = eb(small_study())
-    page, rows = written(stripped(full, "observed_data", "constant_data")), full.study
+    held, rows = Held.by(stripped(full, "observed_data", "constant_data")), full.study
     means = [rows.x[rows.codes == code, 0].mean() for code in range(4)]
-    assert [number(text) for text in page.table("batches")["age"]] == pytest.approx(means, abs=0.05)
-    said = page.table("covariates").loc["age", ["Mean or share", "sd"]]
+    assert [number(text) for text in frame(glance.of_batches(held))["age"]] == pytest.approx(means, abs=0.05)
+    covariates = glance.of_covariates(held)
+    assert covariates is not None
+    said = frame(covariates).loc["age", ["Mean or share", "sd"]]
     assert [number(text) for text in said] == pytest.approx([rows.x.mean(), rows.x.std(ddof=1)], abs=0.05)
 
 
@@ -308,9 +336,7 @@ def test_effects_are_those_of_the_summary(pages: dict[str, Page], nuts_fit: bc.F
 
 
 @pytest.mark.parametrize("transform", [None, "log"])
-def test_features_changed_most_are_those_of_the_harmonized_rows(
-    transform: str | None, written: Callable[..., Page]
-) -> None:
+def test_features_changed_most_are_those_of_the_harmonized_rows(transform: str | None) -> None:
     study = small_study()
     raw = np.exp(study.y / 3) if transform else study.y
     study = bc.Study.from_arrays(raw, batch=study.codes, transform=transform)
@@ -318,7 +344,7 @@ def test_features_changed_most_are_those_of_the_harmonized_rows(
     scale = np.log if transform else np.asarray
     away = scale(fit.harmonized["mean"].values) - scale(raw)
     size = np.sqrt((away**2).mean(axis=0)) / fit.parameters["sigma"].values
-    table = written(fit).table("changes")
+    table = frame(effects.of_features(Held.by(fit)))
     assert list(table.index) == list(np.array(study.features)[np.argsort(-size)])
     assert [number(text) for text in table["RMS change (σ)"]] == pytest.approx(-np.sort(-size), abs=0.005)
     if transform is None:
@@ -326,10 +352,9 @@ def test_features_changed_most_are_those_of_the_harmonized_rows(
         assert number(table["sd of a value (σ)"].iloc[0]) == pytest.approx(sd[size.argmax()], abs=0.005)
 
 
-def test_without_rows_the_expected_change_is_near_that_of_the_rows(
-    written: Callable[..., Page], eb_fit: bc.Fit
-) -> None:
-    whole, left = (written(fit).table("changes") for fit in (eb_fit, stripped(eb_fit, "observed_data")))
+def test_without_rows_the_expected_change_is_near_that_of_the_rows(eb_fit: bc.Fit) -> None:
+    fits = (eb_fit, stripped(eb_fit, "observed_data"))
+    whole, left = (frame(effects.of_features(Held.by(fit))) for fit in fits)
     one, other = (table["RMS change (σ)"].map(number).sort_index() for table in (whole, left))
     assert np.abs(one - other).max() < 0.1 and list(left.columns) == ["RMS change (σ)", "Largest shift (σ)"]
 
@@ -343,14 +368,14 @@ def test_what_the_file_does_not_hold_is_said(pages: dict[str, Page]) -> None:
     assert "bc.evaluate(study, fit, seed=1)" in page.by_id("evaluation").text
 
 
-def test_the_verdict_comes_first(pages: dict[str, Page], written: Callable[..., Page], tiny_fit: bc.Fit) -> None:
+def test_the_verdict_comes_first(pages: dict[str, Page], tiny_fit: bc.Fit) -> None:
     def banner(page: Page) -> Element:
         (found,) = [e for e in page.all("div") if e.attributes.get("aria-label") == "Verdict"]
         return found
 
-    good, bad = banner(pages["nuts"]), banner(written(tiny_fit))
+    good, bad = banner(pages["nuts"]), attention.banner(Held.by(tiny_fit), [])
     assert "The sampler did its work." in good.text and "Converged: R-hat" in good.text
-    assert bad.attributes["class"] == "banner bad" and "Not to be trusted as it stands." in bad.text
+    assert (bad.level, bad.words, bad.detail) == ("bad", "Not to be trusted as it stands.", tiny_fit.verdict)
     assert banner(pages["least"]).attributes["class"] == "banner caution"
 
 
@@ -363,23 +388,23 @@ def test_figures_of_the_sampler_are_those_of_the_fit(pages: dict[str, Page], nut
     assert number(table["Least bulk ESS"]["sigma"]) == pytest.approx(float(bulk["sigma"].min()), abs=0.5)
 
 
-def test_the_diagnosis_and_the_warnings_are_there(written: Callable[..., Page]) -> None:
+def test_the_diagnosis_and_the_warnings_are_there() -> None:
     study = small_study()
     y = study.y.copy()
     y[:, 1] = 3.0
-    page = written(eb(replace(study, y=y)))
-    found = page.by_id("look").text
+    held = Held.by(eb(replace(study, y=y)))
+    found, aside = to_look_at(held), values_of(glance.of_what_was_set_aside(held))
     assert "1 feature constant in all scans: 'feature_1'" in found and "One scan in 1 of 4 batches" in found
-    assert "feature_1" in page.facts("glance")["1 feature, constant overall or inside a batch of two or more scans"]
-    assert "feature_1" not in page.table("changes").index
+    assert aside == {"1 feature, constant overall or inside a batch of two or more scans": "feature_1"}
+    assert "feature_1" not in frame(effects.of_features(held)).index
 
 
-def test_values_that_become_negative_are_named(written: Callable[..., Page]) -> None:
+def test_values_that_become_negative_are_named() -> None:
     high = np.arange(60) < 10
     values = np.where(high, 0.5 + np.arange(60), np.linspace(0.8, 1.2, 60))
     study = bc.Study.from_arrays(np.column_stack([values, values**2]), batch=high)
-    page = written(eb(study, mean_only=True))
-    assert "positive in all scans with harmonized values below zero: 'feature_0'" in page.by_id("look").text
+    found = to_look_at(Held.by(eb(study, mean_only=True)))
+    assert "positive in all scans with harmonized values below zero: 'feature_0'" in found
 
 
 def test_an_evaluation_is_told_in_tables_and_words(pages: dict[str, Page], judged: bc.Evaluation) -> None:
@@ -475,8 +500,8 @@ METHODS: dict[str, tuple[Callable[[], bc.Fit], list[str], list[str]]] = {
     ),
     "a batch of one scan": (
         lambda: eb(small_study()),
-        ["Scales of batches of one scan are taken from the prior alone"],
-        ["scale was not"],
+        ["Scales of batches of one scan were not adjusted."],
+        ["scale was not", "prior alone"],
     ),
     "location alone": (
         lambda: eb(with_software(), mean_only=True),
@@ -488,11 +513,15 @@ METHODS: dict[str, tuple[Callable[[], bc.Fit], list[str], list[str]]] = {
         ["without a parametric prior"],
         ["gamma"],
     ),
-    "unshrunken": (lambda: eb(with_software(), shrinkage="none"), ["which were not shrunken."], ["normal dist"]),
+    "unshrunken": (
+        lambda: eb(with_software(), shrinkage="none"),
+        ["by ComBat (Johnson et al. 2007) without empirical Bayes.", "which were not shrunken."],
+        ["normal dist", "empirical-Bayes"],
+    ),
     "one feature": (
         lambda: eb(with_software(features=["feature_0"])),
         ["on 1 feature of", "not shrunken, as there was one feature alone"],
-        [],
+        ["empirical-Bayes"],
     ),
     "shared factors": (
         lambda: eb(with_software(), shared_factors=1),
@@ -505,9 +534,14 @@ METHODS: dict[str, tuple[Callable[[], bc.Fit], list[str], list[str]]] = {
         ["after a test"],
     ),
     "no hidden factor": (lambda: eb(with_software(), factors="auto"), ["parallel analysis found none (Horn 1965)"], []),
+    "too few features for hidden factors": (
+        lambda: eb(with_software(features=["feature_0", "feature_1", "feature_2"]), factors="auto"),
+        ["Hidden factors were to be removed; with fewer than 10 features none were looked for."],
+        ["Horn"],
+    ),
     "covariance": (
-        lambda: eb(with_software(), covariance=0.9),
-        ["CovBat (Chen et al. 2022)", "explain 90 % of the variance"],
+        lambda: eb(with_software(), covariance=0.995),
+        ["CovBat (Chen et al. 2022)", "explain 99.5 % of the variance"],
         ["every posterior draw"],
     ),
     "missing cells": (
@@ -535,11 +569,19 @@ def test_methods_say_what_was_done_and_nothing_else(kind: str) -> None:
 def test_methods_of_draws_say_how_they_were_drawn(nuts_fit: bc.Fit) -> None:
     text, found = told(nuts_fit), nuts_fit.tree["sample_stats"]
     assert "fully Bayesian form of ComBat (Johnson et al. 2007; Reynolds et al. 2023)" in text
-    assert "2 chains of 1,000 draws each, after 500 steps of warm-up, with a target acceptance of 0.99" in text
+    assert ", the density being compiled by Numba: 2 chains of 1,000 draws each, after 500 steps" in text
+    assert "steps of warm-up, with a target acceptance of 0.99" in text
     assert f"the seed {nuts_fit.settings['seed']}." in text and "Chains were judged to have converged" in text
     assert f"{int(found['diverging'].sum())} divergent transitions" in text
     assert "spread across batches of their mean shifts 0.3 (1)" in text and "mean log scales 0.15 (0.7)" in text
+    assert "intervals (of 90 % unless stated otherwise)" in text
     assert "taken for independent given all this." in text and "subjects" not in text and "curve" not in text
+
+
+def test_as_many_factors_as_there_may_be_are_said_to_be_so() -> None:
+    assert chosen(np.zeros((12, 3)), True, Citing()) == "as many as parallel analysis found; Horn 1965"
+    assert chosen(np.zeros((12, 4)), True, Citing()) == "as many as parallel analysis found, at most 4; Horn 1965"
+    assert chosen(np.zeros((12, 4)), False, Citing()) == "a number chosen beforehand"
 
 
 def test_draws_that_are_not_to_be_trusted_are_called_so(tiny_fit: bc.Fit) -> None:
@@ -572,15 +614,17 @@ def test_methods_of_models_that_are_compiled_anew() -> None:
     assert "as a random effect whose standard deviation is log-normal" in repeated and "curve bends" in repeated
 
 
-def test_batches_that_were_added_later_are_named(written: Callable[..., Page]) -> None:
+def test_batches_that_were_added_later_are_named() -> None:
     simulation = bc.datasets.simulate((20, 10, 5), features=3)
     new = simulation.table["site"] == "site_03"
     fit = eb(bc.Study.from_dataframe(simulation.table[~new], batch="site", features=simulation.features))
     adopted = fit.adopt(simulation.table[new])
     assert "The batch site_03 was added after the fit" in told(adopted) and "added" not in told(fit)
-    page = written(adopted)
-    assert page.facts("glance")["Added after the fit"] == "site_03" and "site_03" in page.table("shifts").index
-    assert "fit = fit.adopt(scans) # the scans of 'site_03'" in page.by_id("python").text
+    assert "harmonized to is that of the other batches." in told(adopted)
+    held = Held.by(adopted)
+    assert values_of(glance.facts(held))["Added after the fit"] == "site_03"
+    assert "site_03" in frame(effects.of_batches(held)).index
+    assert "fit = fit.adopt(scans)  # the scans of 'site_03'" in equivalent_call(held)
 
 
 def test_what_the_text_cites_is_what_is_listed(pages: dict[str, Page], judged: bc.Evaluation, nuts_fit: bc.Fit) -> None:
@@ -668,8 +712,7 @@ def shown(chromium: browser.Browser, pages: dict[str, Page], tmp_path: Path) -> 
     return show
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1000])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1000, "light")])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_browser_shows_it_without_complaint_and_asks_for_nothing_else(
     kind: str, width: int, scheme: str, shown: Callable[..., browser.Browser]

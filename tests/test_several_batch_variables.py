@@ -307,7 +307,7 @@ def test_a_site_whose_scans_are_used_up_gets_its_scale_from_the_prior() -> None:
     study = bc.Study.from_dataframe(sparse(cells), batch=["site", "software"], features=["f0", "f1", "f2", "f3"])
     with (
         pytest.warns(bc.BatchSizeWarning, match="One scan in 1 of 6 batches: 'software=5'"),
-        pytest.warns(bc.BatchSizeWarning, match="use up the scans of 'site=a'. There the scale comes from the prior"),
+        pytest.warns(bc.BatchSizeWarning, match="use up the scans of 'site=a'. There nothing tells of the scale"),
     ):
         found = bc.fit(study, method="eb")
     assert np.isfinite(found.harmonized["mean"].values).all()

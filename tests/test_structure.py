@@ -200,6 +200,27 @@ def test_public_names_have_examples() -> None:
     assert lacking == []
 
 
+def test_every_public_name_stands_in_the_reference() -> None:
+    import bayescombat
+
+    named = set(re.findall(r"^   (\w+)$", (ROOT / "docs" / "reference.md").read_text(), re.M))
+    modules = {"datasets", "plots"}
+    assert sorted(set(bayescombat.__all__) - named - modules) == []
+    for module in modules:
+        assert sorted(set(getattr(bayescombat, module).__all__) - named) == []
+
+
+def test_every_page_is_linked_from_the_site() -> None:
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    linked = set()
+    for path in (ROOT / "docs").glob("*.md"):
+        for block in re.findall(r"^```\{toctree\}\n(.*?)^```", path.read_text(), re.S | re.M):
+            linked |= set(re.findall(r"^(?:.*<)?([\w/-]+)>?$", block, re.M))
+    assert sorted(pages - linked) == []
+    notebooks = {f"tutorials/{path.stem}" for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert sorted(notebooks - linked) == []
+
+
 def test_pickle_is_imported_nowhere() -> None:
     scripts = [path for path in tracked_files() if path.suffix == ".py"]
     pickling = [

@@ -64,8 +64,21 @@ def test_added_columns_come_last(tmp_path: Path) -> None:
 def test_columns_to_be_added_must_not_be_there(tmp_path: Path) -> None:
     file = read_table(written(tmp_path, "id,left,left_sd\na,1,2\n"))
     with pytest.raises(DataError, match="Expected no columns 'left_sd'"):
-        check_added(file, ["left"], ["sd"])
-    check_added(file, ["left"], ["lower"])
+        check_added("out.csv", file, ["left"], ["sd"])
+    check_added("out.csv", file, ["left"], ["lower"])
+
+
+def test_a_table_that_is_wider_than_a_sheet_of_excel_is_told_so(tmp_path: Path) -> None:
+    file, many = read_table(written(tmp_path, PLAIN)), [f"gene_{number}" for number in range(16_378)]
+    with pytest.raises(DataError, match="16,384 columns for an Excel file, found 2 and 16,385"):
+        check_added("out.xlsx", file, many, ["sd"])
+    check_added("out.xlsx", file, many[1:], ["sd"])
+    check_added("out.csv", file, many, ["sd"])
+
+
+def test_a_value_that_became_missing_is_not_written_as_it_was(tmp_path: Path) -> None:
+    file = read_table(written(tmp_path, "id,left\na,1.5\nb,NA\n"))
+    assert again(file, result([[np.nan], [np.nan]], ["left"]), tmp_path / "out.csv") == "id,left\na,\nb,NA\n"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -84,6 +97,7 @@ def test_every_bit_of_a_number_is_read_and_written(tmp_path: Path, seed: int) ->
     [
         ("id;left;size\na;2,50;1\nb;2,75;2\n", ";", ","),
         ("id;left\na;2.50\nb;1,234\n", ";", "."),
+        ("id;left;size\na;2,500;0,250\nb;2,750;1,000\n", ";", ","),
         ("id\tleft\na\t2.50\nb\t2.75\n", "\t", "."),
         ('id,left\na,"2,50"\nb,"2,75"\n', ",", ","),
         ('id,left\na,"1,234"\nb,"2,751"\n', ",", "."),
@@ -203,10 +217,10 @@ def test_blanks_after_separators_are_no_part_of_names(tmp_path: Path) -> None:
 
 
 def test_a_line_may_be_long(tmp_path: Path) -> None:
-    names = [f"gene_{number}" for number in range(20_000)]
     limit = csv.field_size_limit()
-    file = read_table(written(tmp_path, f"id,{','.join(names)}\na{',1.5' * 20_000}\nb{',2.5' * 20_000}\n"))
-    assert list(file.table)[1:] == names and file.table["gene_19999"].tolist() == [1.5, 2.5]
+    names = [f"gene_{number:0200d}" for number in range(limit // 200)]
+    file = read_table(written(tmp_path, f"id,{','.join(names)}\na{',1.5' * len(names)}\nb{',2.5' * len(names)}\n"))
+    assert list(file.table)[1:] == names and file.table[names[-1]].tolist() == [1.5, 2.5]
     assert csv.field_size_limit() == limit
 
 
@@ -253,6 +267,25 @@ def test_excel_reads_what_cells_are(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["left"], [9, np.nan])
 
 
+def test_times_of_a_zone_are_text_in_excel(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    times = pd.to_datetime(["2020-01-01 12:00", None]).tz_localize("Europe/Zurich")
+    pd.DataFrame({"left": [1.5, 2.5], "time": times}).to_parquet(tmp_path / "table.parquet")
+    write_table(tmp_path / "out.xlsx", read_table(tmp_path / "table.parquet"), result([[1], [2]], ["left"]))
+    assert pd.read_excel(tmp_path / "out.xlsx")["time"].tolist()[0] == "2020-01-01 12:00:00+01:00"
+
+
+def test_excel_gets_text_as_text_or_says_why_not(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    file = read_table(written(tmp_path, "id,left,=note\na,1,=1+1\nb,2,\n"))
+    write_table(tmp_path / "out.xlsx", file, result([[1], [2]], ["left"]))
+    assert read_table(tmp_path / "out.xlsx").table["=note"].dropna().tolist() == ["=1+1"]
+    file = read_table(written(tmp_path, "id,left,note\na,1,x\x01y\n"))
+    with pytest.raises(DataError, match="an Excel file can hold, found control characters"):
+        write_table(tmp_path / "other.xlsx", file, result([[1]], ["left"]))
+    assert not (tmp_path / "other.xlsx").exists()
+
+
 @pytest.mark.parametrize("ending", [".xlsx", ".parquet"])
 def test_files_of_another_kind_are_told(tmp_path: Path, ending: str) -> None:
     pytest.importorskip("pyarrow")
@@ -287,6 +320,7 @@ def test_netcdf_holds_the_harmonized_dataset_and_can_be_read_again(tmp_path: Pat
     assert write_table(tmp_path / "out.nc", file, harmonized, ("sd",)) == ["a/b"]
     found = xr.load_dataset(tmp_path / "out.nc", engine="h5netcdf")
     xr.testing.assert_equal(found[["mean", "sd"]].drop_vars(["id", "site", "day", "ok"]), harmonized)
+    assert list(read_table(tmp_path / "out.nc", How(index=("id", "site"))).table.index) == ["007/01", "008/02"]
     table = read_table(tmp_path / "out.nc").table
     assert list(table.index) == ["007", "008"] and table["site"].tolist() == ["01", "02"]
     np.testing.assert_array_equal(table[["left", "right"]], harmonized["mean"])

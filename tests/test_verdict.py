@@ -181,7 +181,7 @@ def test_interrupted_sampling_is_told(posterior: xr.Dataset, stats: xr.Dataset) 
 
 def test_bad_verdicts_say_what_to_do(posterior: xr.Dataset, stats: xr.Dataset) -> None:
     verdict = verdict_of(posterior, stats, asked=CHAINS * 1000).words
-    assert "Sample longer (draws, tune), raise target_accept" in verdict
+    assert "Sample longer (draws, tune) where figures just miss, raise target_accept" in verdict
 
 
 def test_draws_that_are_no_numbers_are_not_trusted(posterior: xr.Dataset, stats: xr.Dataset) -> None:
@@ -215,3 +215,16 @@ def test_draws_are_left_as_they_are(posterior: xr.Dataset, stats: xr.Dataset) ->
     verdict_of(posterior, stats, asked=CHAINS * DRAWS)
     xr.testing.assert_identical(posterior, before[0])
     xr.testing.assert_identical(stats, before[1])
+
+
+def test_features_of_unlike_scales_are_named_before_the_general_advice(
+    posterior: xr.Dataset, stats: xr.Dataset
+) -> None:
+    scale = np.exp(0.01 * np.random.default_rng(3).normal(size=(CHAINS, DRAWS, 3, 2)))
+    scale[:, :, 1, 0] *= 40
+    posterior["delta"] = ((*LEADING, "batch", "feature"), scale)
+    assert "40 times" not in verdict_of(posterior, stats, asked=CHAINS * DRAWS).words
+    stats["diverging"][0, :100] = True
+    words = verdict_of(posterior, stats, asked=CHAINS * DRAWS).words
+    assert "Scales of batches differ more than 10 times in 'left (40 times)': look for values far out" in words
+    assert "Scales of batches" not in verdict_of(posterior, stats, asked=CHAINS * DRAWS, held=True).words

@@ -12,7 +12,7 @@ import bayescombat
 from bayescombat.cli.fits import fit_at, fitted, settings_of
 from bayescombat.cli.flattening import flattened
 from bayescombat.cli.modelling import Model, Sampling
-from bayescombat.cli.options import Columns, Force, Quiet, Reading, TablePath, option
+from bayescombat.cli.options import Columns, Force, Quiet, Reading, TablePath, given, option
 from bayescombat.cli.paths import Output, check_outputs
 from bayescombat.cli.studies import read, study_by_design, study_of
 from bayescombat.cli.voice import Voice, as_options, speaking
@@ -127,13 +127,16 @@ def evaluate(
 
     bayescombat evaluate table.csv --batch site --covariates 'age + sex' --method eb --out evaluation.csv
     """
-    if judging.fit is not None and columns.given:
-        raise BadParameter(f"Expected none of these beside --fit, which says them, found {columns.given[0]}.")
+    said = [name for name in given(columns, model, sampling) if name != "--seed"]
+    if judging.fit is not None and said:
+        raise BadParameter(f"Expected none of these beside --fit, which says them, found {said[0]}.")
     if out is not None:
         check_outputs([Output("--out", out)], force, [table])
     with speaking(quiet) as voice:
         file = read(table, reading, voice)
         study, known = _known(judging.fit, file) if judging.fit else _fitted(file, columns, model, sampling, voice)
+        if not known.converged:
+            voice.caution(known.verdict)
         found = bayescombat.evaluate(
             study,
             known,

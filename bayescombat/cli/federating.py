@@ -8,7 +8,7 @@ import pandas as pd
 from typer import Argument, BadParameter
 
 from bayescombat.cli.flattening import flattened
-from bayescombat.cli.options import Columns, Force, Quiet, Reading, TablePath, flag, option
+from bayescombat.cli.options import Columns, Force, Quiet, Reading, TablePath, flag, given, option
 from bayescombat.cli.paths import Output, check_outputs
 from bayescombat.cli.studies import (
     batch_columns,
@@ -115,7 +115,7 @@ def moments(
 
 
 def _check_design_alone(columns: Columns, save_design: Path | None) -> None:
-    others = [name for name in columns.given if name != "--reference"]
+    others = [name for name in given(columns) if name != "--reference"]
     others += ["--save-design"] if save_design is not None else []
     if others:
         raise BadParameter(f"Expected none of these beside --design, which says them, found {others[0]}.")
@@ -132,6 +132,11 @@ def _scans(study: Study) -> str:
 
 def _learned(table: pd.DataFrame, columns: Columns) -> DesignSpec:
     """Return the design of a table that need not hold scans."""
+    if columns.reference:
+        raise BadParameter(
+            "Expected --reference with --out, since a design knows no batches: every site says it for its moments.",
+            param_hint="--reference",
+        )
     return DesignSpec.learn(
         table,
         batch=batch_columns(columns),

@@ -117,7 +117,7 @@ def save(found: Fit, saving: Saving, call: str, voice: Voice) -> None:
     if saving.save is None:
         return
     tree = found.tree.copy()
-    tree.attrs = dict(found.tree.attrs) | ({"call": call} if "observed_data" in tree and not saving.no_data else {})
+    tree.attrs = dict(found.tree.attrs) | ({"call": call} if "observed_data" in tree else {})
     Fit(tree).save(saving.save, data=not saving.no_data, moments=not saving.no_moments)
     parts = [*(["rows"] if saving.no_data else []), *(["moments"] if saving.no_moments else [])]
     voice.say(f"Written: {saving.save}{f' (the fit, without its {" and ".join(parts)})' if parts else ' (the fit)'}")
@@ -145,7 +145,7 @@ def check_rows(rows: Rows, file: TableFile, study: Study, levels: Levels) -> Non
     """
     target_cell(label_of(rows.target), levels)
     if rows.out is not None and not rows.out.name.lower().endswith(".nc"):
-        check_added(file, study.features, rows.suffixes)
+        check_added(rows.out, file, study.features, rows.suffixes)
 
 
 def write_rows(found: Fit, study: Study, file: TableFile, rows: Rows, voice: Voice, **options: Any) -> None:

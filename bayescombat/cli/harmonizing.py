@@ -33,6 +33,7 @@ from bayescombat.cli.options import (
     TablePath,
     UnseenBatches,
     flag,
+    given,
     option,
 )
 from bayescombat.cli.paths import Output, check_outputs
@@ -76,6 +77,12 @@ def harmonize(
     --save fit.nc --report report.html
     """
     check_probability_of(rows)
+    if report is not None and rows.target:
+        raise BadParameter(
+            "Expected --reference in place of --target beside --report, which says what values of the fit's own target "
+            "are. Or harmonize to another batch later: bayescombat apply FIT TABLE --target ...",
+            param_hint="--target",
+        )
     outputs = outputs_of(rows, saving, report)
     check_outputs(outputs, force, [table])
     check_plots(report)
@@ -85,14 +92,16 @@ def harmonize(
             _check_moments_alone(columns, rows)
             found = fitted(Moments.load(table), settings, voice)
             describe(found, voice)
+            save(found, saving, context.obj, voice)
         else:
             file = read(table, reading, voice)
             study = study_of(file, columns)
             check_rows(rows, file, study, Levels.of(study.spec.batch, study.batches))
             found = fitted(study, settings, voice)
             describe(found, voice)
+            # The fit first: rows can be had of it again.
+            save(found, saving, context.obj, voice)
             write_rows(found, study, file, rows, voice)
-        save(found, saving, context.obj, voice)
         write_report(found, report, context.obj, voice)
     raise Exit(_ended(trusted_code(found), voice))
 
@@ -103,9 +112,10 @@ def holds_moments(path: Path) -> bool:
 
 
 def _check_moments_alone(columns: Columns, rows: Rows) -> None:
-    if columns.given:
+    used = given(columns)
+    if used:
         raise BadParameter(
-            f"Expected none of these for moments, whose design says what the columns are, found {columns.given[0]}."
+            f"Expected none of these for moments, whose design says what the columns are, found {used[0]}."
         )
     if rows.out is not None:
         raise BadParameter(
@@ -117,7 +127,7 @@ def _check_moments_alone(columns: Columns, rows: Rows) -> None:
 
 def _ended(code: int, voice: Voice) -> int:
     if code:
-        voice.remark("The fit did not converge: what was written is not to be trusted as it stands.")
+        voice.caution("The fit did not converge: what was written is not to be trusted as it stands.")
     return code
 
 
@@ -167,8 +177,9 @@ def update(
 ) -> None:
     """Fit again with more scans, of known or new batches, without the rows of before.
 
-    NEW is a table of the new scans, or a site's moments of them. The new fit holds no rows; --out gets the new ones,
-    harmonized by it. Earlier rows are to be harmonized again, unless there is a reference batch, or --adopt.
+    NEW is a table of the new scans, or a site's moments of them. The new fit holds no rows, with --adopt those that FIT
+    holds; --out gets the new ones, harmonized by it. Earlier rows are to be harmonized again, unless there is a
+    reference batch, or --adopt.
 
     bayescombat update fit.nc new.csv --save updated.nc
     """
@@ -180,14 +191,15 @@ def update(
             _check_moments_alone(Columns(), rows)
             found = _learned(known, Moments.load(new), adopt)
             describe(found, voice)
+            save(found, saving, context.obj, voice)
         else:
             file = read(new, reading, voice)
             study = study_by_design(file, known.layout.spec)
             check_rows(rows, file, study, known.layout.levels)
             found = _learned(known, study, adopt)
             describe(found, voice)
+            save(found, saving, context.obj, voice)
             write_rows(found, study, file, rows, voice)
-        save(found, saving, context.obj, voice)
     raise Exit(_ended(trusted_code(found), voice))
 
 

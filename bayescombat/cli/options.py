@@ -1,10 +1,10 @@
 """The options, in the groups that the help shows them in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from bayescombat.fit.harmonizer import Unseen
 from bayescombat.tables import How
@@ -21,6 +21,7 @@ __all__ = [
     "TablePath",
     "UnseenBatches",
     "flag",
+    "given",
     "option",
 ]
 
@@ -37,6 +38,18 @@ def option(help_text: str, *names: str, panel: str = OUTPUT, **more: Any) -> Any
 def flag(help_text: str, *names: str, panel: str = OUTPUT) -> Any:
     """Return an option that takes no value."""
     return option(help_text, *names, panel=panel, metavar=" ")
+
+
+def given(*groups: Any) -> list[str]:
+    """Return the names of the options of these groups that say another thing than they do by default.
+
+    Examples
+    --------
+    >>> given(Columns(batch=["site"]), Reading())
+    ['--batch']
+    """
+    said = [(one.name, getattr(group, one.name), one.default) for group in groups for one in fields(group)]
+    return [f"--{name.replace('_', '-')}" for name, value, default in said if value and value != default]
 
 
 TablePath = Annotated[Path, Argument(help=f"A table, one row per scan: {TABLES}.", metavar="TABLE", show_default=False)]
@@ -125,11 +138,6 @@ class Columns:
         ),
     ] = None
 
-    @property
-    def given(self) -> list[str]:
-        """The options that were used."""
-        return [f"--{name}" for name, value in vars(self).items() if value]
-
 
 @dataclass(frozen=True)
 class Reading:
@@ -173,8 +181,18 @@ class Reading:
 
     @property
     def how(self) -> How:
-        """What reading is told."""
+        """What reading is told.
+
+        Raises
+        ------
+        BadParameter
+            If cells cannot be divided so, or numbers.
+        """
         separator = {"tab": "\t", "\\t": "\t"}.get(self.sep or "", self.sep)
+        if separator is not None and (len(separator) != 1 or separator in '"\r\n'):
+            raise BadParameter(f"Expected a single character or tab, found {self.sep!r}.", param_hint="--sep")
+        if self.decimal not in (None, ".", ","):
+            raise BadParameter(f"Expected a point or a comma, found {self.decimal!r}.", param_hint="--decimal")
         return How(tuple(self.index or ()), separator, self.decimal, self.encoding, self.sheet)
 
 

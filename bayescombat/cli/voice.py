@@ -20,6 +20,14 @@ ARGUMENT = re.compile(
     r"\b(compat|covariance|factors|mean_only|method|min_scans|robust|shared_factors|shrinkage|transform|uncertainty|"
     r"unseen)=(['\"]\w+['\"]|True\b|\d+(\.\d+)?)"
 )
+# How it speaks of what it calls.
+CALLS = {
+    "target_accept": "--target-accept",
+    "Study.from_design": "--design",
+    "Moments.from_study(study, cross=True)": "bayescombat moments --cross",
+    "(draws, tune)": "(--draws, --tune)",
+    "bayescombat.diagnose": "bayescombat diagnose",
+}
 
 
 class Voice:
@@ -56,9 +64,14 @@ class Voice:
         if not self.quiet:
             echo(_wrapped(text, sys.stderr.isatty()), err=True)
 
+    def caution(self, text: str) -> None:
+        """Say what has to be heard, quiet or not."""
+        self._unsaid.append(text)
+        self.warn()
+
     def keep(self, message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        """Keep a warning, as `warnings.showwarning`; that of convergence is the verdict."""
-        if not issubclass(category, ConvergenceWarning):
+        """Keep a warning, as `warnings.showwarning`; that of convergence is the verdict, where that is said."""
+        if self.quiet or not issubclass(category, ConvergenceWarning):
             self._unsaid.append(
                 str(message) if issubclass(category, BayesCombatWarning) else f"{category.__name__}: {message}"
             )
@@ -93,8 +106,10 @@ def as_options(text: str) -> str:
     >>> as_options("harmonize with unseen='prior', or raise target_accept")
     'harmonize with --unseen prior, or raise --target-accept'
     """
-    text = ARGUMENT.sub(_option, text).replace(" target_accept", " --target-accept")
-    return text.replace("(draws, tune)", "(--draws, --tune)").replace("bayescombat.diagnose", "bayescombat diagnose")
+    text = ARGUMENT.sub(_option, text)
+    for words, said in CALLS.items():
+        text = text.replace(f" {words}", f" {said}")
+    return text
 
 
 def _option(found: re.Match[str]) -> str:

@@ -1,5 +1,6 @@
 """Columns of the table as covariates: numbers or categories, as a formula is given them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -8,9 +9,15 @@ import numpy as np
 import pandas as pd
 
 from bayescombat.columns import inferred, is_numeric, labels, text_label
-from bayescombat.errors import DataError, UnseenLevelError, listing
+from bayescombat.errors import DataError, UnseenLevelError, listing, suggestion
 
 __all__ = ["Column", "Level", "unseen_level"]
+
+# Numbers with points, commas or colons, and dates.
+NUMBER_OR_DATE = re.compile(r"[+-]?\d+([.,:/-]\d*)*([eE][+-]?\d+)?")
+# Fewer levels may be codes of groups, such as 1 and 2, or years.
+MANY_LEVELS = 10
+MOSTLY = 0.9
 
 type Level = str | int | float | bool
 
@@ -46,7 +53,7 @@ class Column:
         Raises
         ------
         DataError
-            If labels are missing, or if the column holds dates or complex numbers.
+            If labels are missing, or if the column holds dates, complex numbers, or text that reads as many numbers.
         """
         name = str(values.name)
         values = inferred(values)
@@ -60,7 +67,10 @@ class Column:
             )
         found = labels(values, "covariate")
         if not isinstance(values.dtype, pd.CategoricalDtype):
-            return cls(name, "category", tuple(sorted(set(found))))
+            levels = sorted(set(found))
+            if not grouping:
+                _check_categories(name, levels)
+            return cls(name, "category", tuple(levels))
         return cls(name, "category", tuple(map(_level, values.cat.remove_unused_categories().cat.categories)))
 
     def values(self, values: pd.Series) -> Any:
@@ -123,10 +133,28 @@ def unseen_level(
     rows : pandas.Index, (obs,)
         Names of the rows.
     """
+    labels_known, others = (list(dict.fromkeys(map(text_label, part))) for part in (known, found[unknown]))
     return UnseenLevelError(
-        f"Expected the levels {listing(map(text_label, known))} in the covariate {name!r}, found "
-        f"{listing(dict.fromkeys(map(text_label, found[unknown])))} in the rows {listing(rows[unknown])}. "
+        f"Expected the levels {listing(labels_known)} in the covariate {name!r}, found {listing(others)} in the rows "
+        f"{listing(rows[unknown])}.{suggestion(others[0], labels_known)} "
         "Give these rows a known level, drop them, or fit again with them."
+    )
+
+
+def _check_categories(name: str, levels: Sequence[str]) -> None:
+    """Raise a DataError if the levels of a text column look like numbers or dates that were read as text."""
+    read = [NUMBER_OR_DATE.fullmatch(level.strip()) is not None for level in levels]
+    if len(levels) < MANY_LEVELS or np.mean(read) < MOSTLY:
+        return
+    numbers, other = (
+        [level for level, said in zip(levels, read, strict=True) if said is kind] for kind in (True, False)
+    )
+    found = f"{listing(numbers)}{f', and {listing(other)}' if other else ''}"
+    raise DataError(
+        f"Expected numbers or categories in the covariate {name!r}, found text that reads as {len(numbers)} "
+        f"different numbers or dates: {found}. "
+        "Make it numeric: pandas.read_csv(..., decimal=',', na_values=[...]) or pandas.to_numeric, dates as years. If "
+        f"these are names of groups, write C({name})."
     )
 
 

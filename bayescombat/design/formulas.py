@@ -3,7 +3,7 @@
 import ast
 import keyword
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Self
@@ -16,13 +16,15 @@ from formulaic.transforms import TRANSFORMS
 from bayescombat.columns import text_label
 from bayescombat.errors import DataError, listing, suggestion
 
-__all__ = ["ParsedFormula", "formula_text", "parse"]
+__all__ = ["ParsedFormula", "check_written", "formula_text", "parse"]
 
 QUOTED = re.compile(r"`([^`]*)`")
 # Q() would read a column by a text that the parser does not see; backticks do the same openly.
 FUNCTIONS = frozenset(TRANSFORMS) - {"Q"}
 ROUNDING = frozenset({"clip", "round", "where"})
 GROUPING = frozenset({"C", "hashed"})
+CALL = re.compile(r"\w+\([^()]*\)")
+POWER = re.compile(r"\b([A-Za-z_]\w*)\s*(\*\*|\^)\s*(\d+)")
 MARKUP = re.compile("\x1b\\[[0-9;]*m|[\u29da\u29db]")
 
 
@@ -112,6 +114,57 @@ def formula_text(covariates: str | Sequence[object] | None) -> str:
             "Rename these columns, without backticks."
         )
     return " + ".join(f"`{name}`" for name in names)
+
+
+def check_written(formula: str, columns: Iterable[str]) -> None:
+    """Raise a DataError if a formula reads otherwise than whoever wrote it for a table with these columns can mean.
+
+    Parameters
+    ----------
+    formula : str
+        As returned by `formula_text`.
+    columns : iterable of str
+        Names of the columns of the table.
+
+    Raises
+    ------
+    DataError
+        If a name with blanks or signs stands without backticks, or a column is raised to a power outside a function.
+
+    Examples
+    --------
+    >>> check_written("`age (y)` + I(age**2)", ["age", "age (y)"])
+    >>> check_written("scan age + sex", ["scan age", "sex"])
+    Traceback (most recent call last):
+        ...
+    bayescombat.errors.DataError: Expected names with blanks or signs in backticks, found 'scan age' without in 'scan \
+age + sex'. Write `scan age`, or give a list of names of columns instead of a formula.
+    """
+    known, bare = list(columns), QUOTED.sub(" ", formula)
+    signed = [name for name in known if name in bare and not name.isidentifier() and re.search(r"[^\W\d]", name)]
+    if signed and not _read_all(formula, known):
+        raise DataError(
+            f"Expected names with blanks or signs in backticks, found {listing(signed)} without in {formula!r}. "
+            f"Write `{max(signed, key=len)}`, or give a list of names of columns instead of a formula."
+        )
+    while bare != (bare := CALL.sub(" ", bare)):
+        pass
+    power = POWER.search(bare)
+    if power:
+        name, _, degree = power.groups()
+        raise DataError(
+            f"Expected powers inside I() or poly(), found {power[0]!r} in {formula!r}, which in a formula is {name!r} "
+            f"crossed with itself, that is {name!r}. Write I({name}**{degree}), or poly({name}, {degree}) for all "
+            "powers up to it."
+        )
+
+
+def _read_all(formula: str, known: Iterable[str]) -> bool:
+    """Tell whether a formula can be parsed and reads nothing but known columns."""
+    try:
+        return set(parse(formula).columns.values()) <= set(known)
+    except DataError:
+        return False
 
 
 @lru_cache

@@ -33,7 +33,10 @@ def batch_names(batch: object) -> tuple[str, ...]:
         raise DataError("Expected at least one batch column, found an empty list. Name the column of batch labels.")
     doubled = _doubled(names)
     if doubled:
-        raise DataError(f"Expected every batch column once, found {listing(doubled)} more than once. Name each once.")
+        raise DataError(
+            f"Expected every batch column once, found {listing(doubled)} more than once. Name "
+            "each once; what is asked for are names of columns, not their labels."
+        )
     return names
 
 

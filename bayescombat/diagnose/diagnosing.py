@@ -9,6 +9,7 @@ from bayescombat.batches import Levels
 from bayescombat.diagnose.findings import SEVERITIES, Finding, of_batches, of_covariates, of_features, of_subjects
 from bayescombat.diagnose.labelling import labelled
 from bayescombat.diagnose.measuring import Measured, measured
+from bayescombat.diagnose.preparation import of_preparation
 from bayescombat.diagnose.robust import OWN_SCALE
 from bayescombat.diagnose.scans import covariates_of, of_scans
 from bayescombat.errors import DataError
@@ -145,7 +146,7 @@ def diagnose(study: Study) -> Diagnosis:
     _check_batches(study)
     found = measured(study)
     findings = [*_refusal(found), *_overlap(study), *of_batches(study, found), *of_covariates(study, found)]
-    findings += [*of_scans(study, found), *of_features(study, found), *of_subjects(study)]
+    findings += [*of_preparation(study), *of_scans(study, found), *of_features(study, found), *of_subjects(study)]
     kinds = {finding.kind for finding in findings}
     clean = [words for kind, words in CHECKS.items() if kind not in kinds | _not_judged(found)]
     if clean:

@@ -198,7 +198,7 @@ def _skew(study: Study, found: Measured) -> list[Finding]:
         words += f". {'Without the logarithm' if logs else 'As logarithms'} {helped} of them would be less so"
         other = "without transform" if logs else 'with transform="log"'
         less = listing(np.array(study.features, dtype=object)[found.less_skewed])
-        advice = f"Harmonize {less} in a study of their own {other}."
+        advice = f"Harmonize {less} in a study of their own {other}; .dataset['other_scale_helps'] has all of them."
     return [Finding("skew", "look", f"{words}.", advice)]
 
 

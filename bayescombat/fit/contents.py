@@ -273,8 +273,8 @@ class Contents:
         path : path-like
             An older file there is replaced once the new one is complete.
         data : bool
-            Whether the file holds the fitted rows. Without them it holds parameters and moments, and harmonizes rows
-            that it is given.
+            Whether the file holds the fitted rows, and the command that made it if there was one. Without them it holds
+            parameters and moments, and harmonizes rows that it is given.
         moments : bool
             Whether the file holds the moments, which `update` and `adopt` need, and every use of a fit with
             ``covariance``. Mind what they tell of a site of few
@@ -295,7 +295,8 @@ class Contents:
         without = [] if data else ["observed_data", "constant_data"]
         without += [] if moments else ["moments"]
         tree = self.tree.filter(lambda node: node.name not in without)
-        tree.attrs = dict(self.tree.attrs)
+        # The command that made a fit names files and columns, as its rows do.
+        tree.attrs = {name: value for name, value in self.tree.attrs.items() if data or name != "call"}
         write_tree(tree, path, kind="fit")
 
     def __repr__(self) -> str:

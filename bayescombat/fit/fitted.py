@@ -4,7 +4,8 @@ import json
 
 import xarray as xr
 
-from bayescombat.errors import BayesCombatError, listing
+from bayescombat.columns import warn
+from bayescombat.errors import BayesCombatError, BayesCombatWarning, listing
 from bayescombat.estimation import again
 from bayescombat.fit.distance import distance_to_refit
 from bayescombat.fit.extension import warn_of_constants
@@ -14,6 +15,7 @@ from bayescombat.fit.trees import fitted_tree
 from bayescombat.frames import Frame
 from bayescombat.moments import Moments, check_same_design, merge
 from bayescombat.study import Study
+from bayescombat.study.reading import warn_of_spellings
 
 __all__ = ["Fit"]
 
@@ -67,6 +69,11 @@ class Fit(Harmonizer):
         BayesCombatError
             If the fit is robust.
 
+        Warns
+        -----
+        BayesCombatWarning
+            If scans are among those that were fitted, in a fit that holds these.
+
         Notes
         -----
         The pooled target moves with the scans that it averages over, so that earlier harmonized values are not those of
@@ -84,6 +91,7 @@ class Fit(Harmonizer):
           Estimated: every fixed point stood still after at most ... passes.
         """
         self._check_normal()
+        self._warn_of_fitted(data)
         merged = merge([self.moments, self._moments_of(data)])
         return Fit(fitted_tree(merged, again(self.tree.attrs), self.asked))
 
@@ -163,9 +171,27 @@ class Fit(Harmonizer):
                 "value. Fit a study of all scans."
             )
 
+    def _warn_of_fitted(self, data: Frame | Study | Moments) -> None:
+        """Warn of scans that would count twice."""
+        if isinstance(data, Moments) or "observed_data" not in self.tree:
+            return
+        new, old = self._study(data), self.study
+        fitted = {(old.batches[code], row.tobytes()) for code, row in zip(old.codes, old.y, strict=True)}
+        again = [(new.batches[code], row.tobytes()) in fitted for code, row in zip(new.codes, new.y, strict=True)]
+        if any(again):
+            warn(
+                f"Expected new scans alone, found {sum(again)} of {len(again)} with the batch and all measurements of "
+                f"a scan that was fitted: {listing(new.obs[again])}. They count twice: give update what is new.",
+                BayesCombatWarning,
+            )
+
     def _moments_of(self, data: Frame | Study | Moments) -> Moments:
-        if not isinstance(data, Moments):
-            return Moments.from_study(self._study(data), cross=self.moments.cross is not None)
-        self._check_reference(data.reference)
-        check_same_design(self.moments, data)
-        return data
+        if isinstance(data, Moments):
+            self._check_reference(data.reference)
+            check_same_design(self.moments, data)
+            new = data
+        else:
+            new = Moments.from_study(self._study(data), cross=self.moments.cross is not None)
+        for name, known in self.layout.levels.names.items():
+            warn_of_spellings("batch", name, [*known, *new.levels.names[name]])
+        return new

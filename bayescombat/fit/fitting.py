@@ -6,7 +6,7 @@ from functools import partial
 from typing import get_args
 
 from bayescombat.empirical import Compat
-from bayescombat.errors import BayesCombatError, check_choice
+from bayescombat.errors import BayesCombatError, check_choice, listing
 from bayescombat.estimation import Estimator, by_empirical_bayes, by_nuts
 from bayescombat.factors import SharedFactors, by_default
 from bayescombat.fit.chunked import chunked_tree
@@ -337,8 +337,10 @@ def _check_method(
             "Expected only arguments of method='nuts', found shrinkage or compat, which belong to "
             "method='eb'. Leave them out or choose that method."
         )
-    if method == "eb" and (priors is not None or settings != Settings()):
+    given = [name for name, default in vars(Settings()).items() if getattr(settings, name) != default]
+    given += [] if priors is None else ["priors"]
+    if method == "eb" and given:
         raise BayesCombatError(
-            "Expected only arguments of method='eb', found priors, draws, tune, chains, cores, seed, target_accept, "
-            "progress_bar or backend, which belong to method='nuts'. Leave them out or choose that method."
+            f"Expected only arguments of method='eb', found some that belong to method='nuts': {listing(given)}. Leave "
+            "them out or choose that method."
         )

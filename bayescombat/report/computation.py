@@ -9,13 +9,14 @@ from bayescombat.evaluate import Evaluation
 from bayescombat.report.held import Held
 from bayescombat.report.pieces import counted, number
 from bayescombat.report.references import Citing
-from bayescombat.report.sampler import worst
+from bayescombat.report.sampler import whole, worst
 from bayescombat.verdict import bfmi
 
 __all__ = ["UNKNOWN", "by_empirical_bayes", "by_sampling", "evaluated", "fitted_versions"]
 
 # What stands for the version of a package that was imported from its sources.
 UNKNOWN = "not installed"
+COMPILERS = {"jax": "JAX", "numba": "Numba"}
 
 
 def fitted_versions(held: Held) -> dict[str, str]:
@@ -31,13 +32,14 @@ def by_sampling(held: Held, cite: Citing) -> list[str]:
     sizes = (
         "Every value stood in the likelihood."
         if held.robust
-        else ("The likelihood was computed from sizes, means and cross-products, which are sufficient for it.")
+        else "The likelihood was computed from sizes, means and cross-products, which are sufficient for it."
     )
-    jax = ", the density being compiled by JAX" if settings["backend"] == "jax" else ""
+    each = " each" if chains > 1 else ""
     found = [
         f"Computations were done in {_package(held)}. The model is written in PyMC{_version(held, 'pymc')} "
         f"{cite('abrilpla2023')}; its posterior was sampled with the No-U-Turn sampler {cite('hoffman2014')} of nutpie"
-        f"{_version(held, 'nutpie')}{jax}: {counted(chains, 'chain')} of {draws:,} draws each, after "
+        f"{_version(held, 'nutpie')}, the density being compiled by {COMPILERS[settings['backend']]}: "
+        f"{counted(chains, 'chain')} of {draws:,} draws{each}, after "
         f"{settings['tune']:,} steps of warm-up, with a target acceptance of {settings['target_accept']:g} and the "
         f"seed {settings['seed']}.",
         sizes,
@@ -52,10 +54,11 @@ def _converged(held: Held, stats: xr.Dataset, cite: Citing) -> str:
     """Say what diagnostics say of the draws."""
     figures, divergent = worst(held), int(stats["diverging"].sum())
     rhat = f"R-hat at most {number(figures['rhat'], 3)}" if np.isfinite(figures["rhat"]) else "R-hat not known"
+    bulk, tail = (whole(figures[name]) for name in ("ess_bulk", "ess_tail"))
     said = (
-        f"{rhat}, bulk effective sample size at least {figures['ess_bulk']:,.0f}, tail effective sample size at least "
-        f"{figures['ess_tail']:,.0f} {cite('vehtari2021')}, {counted(divergent, 'divergent transition')}, E-BFMI at "
-        f"least {number(float(bfmi(stats).min()))} {cite('betancourt2016')}"
+        f"{rhat}, bulk effective sample size at least {bulk}, tail effective sample size at least {tail} "
+        f"{cite('vehtari2021')}, {counted(divergent, 'divergent transition')}, E-BFMI at least "
+        f"{number(float(bfmi(stats).min()))} {cite('betancourt2016')}"
     )
     if held.fit.converged:
         return f"Chains were judged to have converged: {said}."

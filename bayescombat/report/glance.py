@@ -51,8 +51,8 @@ def sized(held: Held) -> dict[str, str]:
     layout, found = held.fit.layout, {}
     for k, name in enumerate(layout.levels.active):
         scans = layout.scans[layout.levels.owner == k]
-        low, high = scans.min(), scans.max()
-        found[name] = f"{len(scans)} batches of {f'{low:,} to {high:,}' if low < high else f'{low:,}'} scans"
+        low, high = int(scans.min()), int(scans.max())
+        found[name] = f"{len(scans)} batches of {f'{low:,} to ' if low < high else ''}{counted(high, 'scan')}"
     return found
 
 

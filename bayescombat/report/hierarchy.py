@@ -1,18 +1,22 @@
 """What effects of batches come from, or are shrunken to, in words that an author can paste."""
 
+import numpy as np
+
 from bayescombat.estimation import priors_in
-from bayescombat.factors import FEWEST_FEATURES
+from bayescombat.factors import FEWEST_FEATURES, most_factors
 from bayescombat.fit import Fit
 from bayescombat.report.held import Held
 from bayescombat.report.pieces import counted
 from bayescombat.report.references import Citing
 
-__all__ = ["hierarchy", "priors", "shared"]
+__all__ = ["TOO_FEW", "chosen", "enough_to_look", "hierarchy", "priors", "shared", "unshrunken"]
+
+TOO_FEW = f"with fewer than {FEWEST_FEATURES} features none were looked for"
 
 
 def hierarchy(held: Held) -> list[str]:
     """Say what effects of batches are drawn from, or shrunken to; and how intercepts of subjects are."""
-    found = [_drawn(held) if held.nuts else _shrunken(held)]
+    found = [_drawn(held)] if held.nuts else [_shrunken(held), *_left(held)]
     if held.fit.layout.spec.subject is not None:
         how = "log-normal over the features" if held.nuts else "that of restricted maximum likelihood, by feature"
         found.append(f"The standard deviation of subjects’ intercepts was {how}.")
@@ -34,7 +38,7 @@ def _shrunken(held: Held) -> str:
     settings, alone = held.fit.settings, held.location_alone
     if held.factors:
         return _generalized(alone)
-    if settings["shrinkage"] == "none" or len(held.fit.layout.features) == 1:
+    if unshrunken(held):
         why = "" if settings["shrinkage"] == "none" else ", as there was one feature alone"
         return f"Effects of batches are least-squares estimates, which were not shrunken{why}."
     if settings["shrinkage"] == "nonparametric":
@@ -52,13 +56,25 @@ def _shrunken(held: Held) -> str:
             words += " As in sva no scale was adjusted, since a batch had one scan."
         return f"{words} As in sva all batches were shrunken as if each had one scan." if sva else words
     until = "until the relative change fell below 0.0001, as in sva" if sva else "until they stood still"
-    words = (
+    return (
         "The shifts of a batch were shrunken to a normal distribution over features, its squared scales to an "
         "inverse-gamma distribution, whose parameters were estimated by the method of moments; the conditional "
         f"posterior means of either given the other were iterated {until}."
     )
-    single = (held.fit.layout.scans == 1).any()
-    return f"{words} Scales of batches of one scan are taken from the prior alone." if single else words
+
+
+def _left(held: Held) -> list[str]:
+    """Say that scales were left as they were where one scan tells nothing of them."""
+    single = held.fit.layout.scans == 1
+    scales = held.fit.parameters["delta"].transpose("batch", "feature").values[single]
+    if held.location_alone or not single.any() or (scales != 1).any():
+        return []
+    return ["Scales of batches of one scan were not adjusted."]
+
+
+def unshrunken(held: Held) -> bool:
+    """Tell whether estimates are those of least squares: as it was asked, or since one feature tells no others."""
+    return held.fit.settings["shrinkage"] == "none" or len(held.fit.layout.features) == 1
 
 
 def _generalized(mean_only: bool) -> str:
@@ -71,10 +87,10 @@ def _generalized(mean_only: bool) -> str:
 
 def shared(held: Held, cite: Citing) -> list[str]:
     """Say what the features of a scan share in the model."""
-    settings, features = held.fit.settings, len(held.fit.layout.features)
+    settings = held.fit.settings
     auto = str(held.fit.tree.attrs.get("shared_factors", settings.get("shared_factors", 0))) == "auto"
     if held.factors:
-        how = f"as many as parallel analysis found; {cite.plain('horn1965')}" if auto else "a number chosen beforehand"
+        how = chosen(held.fit.loadings, auto, cite)
         return [
             f"The noise of the features of a scan shared {counted(held.factors, 'factor')} ({how}), with loadings from "
             "principal-axis factoring of the pooled correlation of residuals within batches, taken for known.",
@@ -83,10 +99,23 @@ def shared(held: Held, cite: Citing) -> list[str]:
         ]
     if not held.sure:
         return []
-    none = (
-        f"; parallel analysis found no shared factor {cite('horn1965')}" if auto and features >= FEWEST_FEATURES else ""
-    )
+    none = f"; parallel analysis found no shared factor {cite('horn1965')}" if auto and enough_to_look(held) else ""
     return [f"The features of a scan were taken for independent given all this{none}."]
+
+
+def chosen(loadings: np.ndarray, auto: bool, cite: Citing) -> str:
+    """Say why there are as many factors as loadings (feature, factor)."""
+    if not auto:
+        return "a number chosen beforehand"
+    features, count = loadings.shape
+    most = most_factors(features)
+    limit = f", at most {most}" if count == most else ""
+    return f"as many as parallel analysis found{limit}; {cite.plain('horn1965')}"
+
+
+def enough_to_look(held: Held) -> bool:
+    """Tell whether there are as many features as parallel analysis needs."""
+    return len(held.fit.layout.features) >= FEWEST_FEATURES
 
 
 def priors(fit: Fit) -> str:

@@ -6,7 +6,7 @@ from bayescombat.evaluate import Evaluation
 from bayescombat.report.computation import by_empirical_bayes, by_sampling, evaluated
 from bayescombat.report.glance import sized
 from bayescombat.report.held import Held
-from bayescombat.report.hierarchy import hierarchy, priors, shared
+from bayescombat.report.hierarchy import hierarchy, priors, shared, unshrunken
 from bayescombat.report.outcome import values
 from bayescombat.report.pieces import counted, united
 from bayescombat.report.references import Citing, Reference
@@ -46,6 +46,8 @@ def _opening(held: Held, cite: Citing) -> str:
             "the parameters of all features and batches, and those of the distributions that they come from, are "
             "estimated together."
         )
+    if unshrunken(held):
+        return f"{what} were removed by ComBat {cite('johnson2007')} without empirical Bayes."
     if compat == "sva":
         return (
             f"{what} were removed by ComBat {cite('johnson2007')}, by the algorithm of the R package sva "

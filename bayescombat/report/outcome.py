@@ -3,6 +3,7 @@
 import numpy as np
 
 from bayescombat.report.held import Held
+from bayescombat.report.hierarchy import TOO_FEW, chosen, enough_to_look
 from bayescombat.report.pieces import counted, percent, united
 from bayescombat.report.references import Citing
 
@@ -39,9 +40,10 @@ def _across(held: Held, cite: Citing) -> list[str]:
     asked, hidden, found = held.fit.asked, held.fit.hidden, []
     auto = asked.factors == "auto"
     if auto and hidden is None:
-        found.append(f"Hidden factors were to be removed; parallel analysis found none {cite('horn1965')}.")
+        none = f"parallel analysis found none {cite('horn1965')}" if enough_to_look(held) else TOO_FEW
+        found.append(f"Hidden factors were to be removed; {none}.")
     if hidden is not None:
-        how = f"as many as parallel analysis found; {cite.plain('horn1965')}" if auto else "a number chosen beforehand"
+        how = chosen(hidden.loadings, auto, cite)
         carried = ", after a test that they do not carry a preserved covariate"
         if asked.despite_covariates:
             carried = ", whether or not they go along with a preserved covariate"
@@ -54,10 +56,10 @@ def _across(held: Held, cite: Citing) -> list[str]:
             f"scores{carried}."
         )
     if asked.share:
+        drawn = "; the scales of scores were drawn for every posterior draw" if held.nuts else ""
         found.append(
-            "Covariances were harmonized by CovBat "
-            f"{cite('chen2022')}, on the scores of the principal components that explain {percent(asked.share)} of the "
-            f"variance{'; the scales of scores were drawn for every posterior draw' if held.nuts else ''}."
+            f"Covariances were harmonized by CovBat {cite('chen2022')}, on the scores of the principal components that "
+            f"explain {100 * asked.share:g} % of the variance{drawn}."
         )
     return found
 
@@ -76,8 +78,8 @@ def _values(held: Held) -> str:
     some = held.logs or held.fit.layout.spec.subject is not None or held.fit.hidden is not None or asked.share
     which = "over at most 1,000 draws" if some else "over all draws"
     return (
-        f"Harmonized values are posterior means, with posterior standard deviations {which} and 90 % intervals "
-        f"between quantiles of {'these' if some else 'at most 1,000 of them'}."
+        f"Harmonized values are posterior means, with posterior standard deviations {which} and intervals (of 90 % "
+        f"unless stated otherwise) between quantiles of {'these' if some else 'at most 1,000 of them'}."
     )
 
 
@@ -106,4 +108,7 @@ def _adopted(held: Held, cite: Citing) -> list[str]:
     how = how if held.nuts else "given the other estimates, which they did not change"
     many = "The batches" if len(held.adopted) > 1 else "The batch"
     were = "were" if len(held.adopted) > 1 else "was"
-    return [f"{many} {united(held.adopted)} {were} added after the fit, with effects estimated {how}."]
+    found = [f"{many} {united(held.adopted)} {were} added after the fit, with effects estimated {how}."]
+    if held.fit.layout.reference is None:
+        found.append("The average that values were harmonized to is that of the other batches.")
+    return found

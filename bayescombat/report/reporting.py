@@ -20,7 +20,7 @@ from bayescombat.report.limits import limits
 from bayescombat.report.methods import methods_of
 from bayescombat.report.pictures import pictures_of
 from bayescombat.report.pieces import counted, united
-from bayescombat.storage import versions, write_text
+from bayescombat.storage import moved_into_place, versions
 
 __all__ = ["report"]
 
@@ -80,7 +80,9 @@ def report(
     if call is not None and not isinstance(call, str):
         raise DataError(f"Expected call as text, found {type(call).__name__}. Give what was typed.")
     check_matplotlib()
-    write_text(_page(fit, evaluation, call), path)
+    # The place is looked at before the page is made, which takes seconds.
+    with moved_into_place(path) as beside:
+        beside.write_text(_page(fit, evaluation, call), encoding="utf-8", newline="\n")
 
 
 def _page(fit: Fit, evaluation: Evaluation | None, call: str | None) -> str:

@@ -15,7 +15,7 @@ from bayescombat.verdict import (
 )
 from bayescombat.vocabulary import ATTRS
 
-__all__ = ["facts", "not_said", "of_parameters", "reading", "worst"]
+__all__ = ["facts", "not_said", "of_parameters", "reading", "whole", "worst"]
 
 # What stands still by definition, or by its priors, has no figures.
 GROUPS = ("rhat", "ess_bulk", "ess_tail")
@@ -84,7 +84,7 @@ def of_parameters(held: Held) -> Table | None:
     for name in map(str, parts["rhat"].data_vars):
         figures = [_extreme(parts[group][name].values, largest=group == "rhat") for group in GROUPS]
         size, meaning = f"{parts['rhat'][name].size:,}", ATTRS.get(name, ("", ""))[1]
-        rows.append([name, meaning, size, number(figures[0], 3), *(_whole(value) for value in figures[1:])])
+        rows.append([name, meaning, size, number(figures[0], 3), *(whole(value) for value in figures[1:])])
     headings = ["Parameter", "Meaning", "Number", "Largest R\u2011hat", "Least bulk ESS", "Least tail ESS"]
     return Table("Convergence of every kind of parameter", headings, rows, words=(1,))
 
@@ -112,9 +112,10 @@ def _extreme(values: np.ndarray, largest: bool) -> float:
     return float(finite.max() if largest else finite.min()) if finite.size else float("nan")
 
 
-def _whole(value: float) -> str:
+def whole(value: float) -> str:
+    """Return a number without decimals; a dash where there is none."""
     return f"{value:,.0f}" if np.isfinite(value) else "–"
 
 
 def _wanted(value: float, fewest: int) -> str:
-    return f"{_whole(value)} (at least {fewest:,} is wanted)"
+    return f"{whole(value)} (at least {fewest:,} is wanted)"

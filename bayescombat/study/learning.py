@@ -8,10 +8,17 @@ import pandas as pd
 
 from bayescombat.batches import Levels, named_cell
 from bayescombat.columns import require, text_label
-from bayescombat.design import DesignSpec, batch_names, check_variety, formula_text, parse, smooth_sizes
+from bayescombat.design import DesignSpec, batch_names, check_variety, check_written, formula_text, parse, smooth_sizes
 from bayescombat.errors import DataError, listing
 from bayescombat.study.overlap import warn_of_gaps
-from bayescombat.study.reading import batch_cells, check_repeated, measured, positions, subject_labels
+from bayescombat.study.reading import (
+    batch_cells,
+    check_repeated,
+    measured,
+    positions,
+    subject_labels,
+    warn_of_spellings,
+)
 from bayescombat.study.reference import check_reference
 
 __all__ = ["Asked", "Parts", "Reference", "Roles", "learned_parts", "learned_rows"]
@@ -78,9 +85,11 @@ class Roles(NamedTuple):
         return list(dict.fromkeys([*self.variables, *self.covariates, *(self.asked.smooth or ()), *others]))
 
     def check(self, table: pd.DataFrame) -> None:
-        """Raise a DataError if the table lacks columns of batch, subject or smooths, or smooths do not vary."""
+        """Raise a DataError if columns lack or formulas cannot be meant, or if smooths do not vary."""
         require(table, self.variables, "batch column")
         require(table, [] if self.asked.subject is None else [self.asked.subject], "subject column")
+        for formula in (self.asked.formula, self.asked.remove):
+            check_written(formula, table.columns)
         sizes = self.asked.smooth or {}
         require(table, sizes, "smooth column")
         check_variety(table, sizes)
@@ -154,6 +163,10 @@ def learned_rows(
         subject=asked.subject,
         remove=asked.remove,
     )
+    for variable, names in levels.names.items():
+        warn_of_spellings("batch", variable, names)
+    for column in spec.columns:
+        warn_of_spellings("covariate", column.name, map(text_label, column.levels))
     warn_of_gaps(table, spec.sources, levels, batches, codes)
     subjects = subject_labels(table, spec)
     check_repeated(subjects, asked.subject)

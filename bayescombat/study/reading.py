@@ -1,16 +1,26 @@
 """Columns of a table as a study holds them: cells of batches, and measurements that can be modelled."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from bayescombat.batches import cell_label
-from bayescombat.columns import cells, labels, measurements, require
+from bayescombat.columns import cells, labels, measurements, require, warn
 from bayescombat.design import DesignSpec
-from bayescombat.errors import DataError, listing
+from bayescombat.errors import DataError, LabelWarning, listing
 
-__all__ = ["batch_cells", "check_positive", "check_repeated", "measured", "positions", "subject_labels"]
+__all__ = [
+    "batch_cells",
+    "check_positive",
+    "check_repeated",
+    "measured",
+    "positions",
+    "subject_labels",
+    "warn_of_spellings",
+]
+
+MOST_SHOWN = 5
 
 
 def batch_cells(table: pd.DataFrame, variables: Sequence[str]) -> np.ndarray:
@@ -41,6 +51,32 @@ def batch_cells(table: pd.DataFrame, variables: Sequence[str]) -> np.ndarray:
     scans = list(zip(*(labels(table[name], "batch") for name in variables), strict=True))
     joined = {parts: cell_label(parts) for parts in dict.fromkeys(scans)}
     return np.array([joined[parts] for parts in scans], dtype=object)
+
+
+def warn_of_spellings(role: str, name: str, found: Iterable[str]) -> None:
+    """Warn of labels that differ in nothing but case and blanks.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_of_spellings("batch", "site", ["NYU", "NYU ", "Yale"])
+    >>> print(str(caught[0].message).split(". ")[0])
+    Expected labels of the batch 'site' that differ in more than case and blanks, found 'NYU' = 'NYU '
+    """
+    groups: dict[str, list[str]] = {}
+    for label in dict.fromkeys(found):
+        groups.setdefault("".join(label.split()).casefold(), []).append(label)
+    alike = [" = ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
+    if alike:
+        more = f"; and {len(alike) - MOST_SHOWN} more" if len(alike) > MOST_SHOWN else ""
+        warn(
+            f"Expected labels of the {role} {name!r} that differ in more than case and blanks, found "
+            f"{'; '.join(alike[:MOST_SHOWN])}{more}. They are taken for different ones: if they are not, give them one "
+            "spelling, for example with table[column].str.strip().",
+            LabelWarning,
+        )
 
 
 def positions(found: np.ndarray, known: Sequence[str]) -> np.ndarray:

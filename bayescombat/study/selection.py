@@ -52,6 +52,11 @@ def chosen_features(
                 f"Expected at least one column of numbers to harmonize, found none (other columns: {kinds}). "
                 "Name the features, or convert columns with pandas.to_numeric."
             )
+    elif not isinstance(features, Iterable):
+        raise DataError(
+            f"Expected names of the features or a regular expression, found {type(features).__name__}. Give "
+            "names, such as table.columns[8:20]."
+        )
     elif isinstance(features, str):
         names = _matching(features, free)
     else:

@@ -21,7 +21,7 @@ __all__ = ["SEPARATORS", "WITHOUT_NAME", "Delimited", "check_names", "dialect_of
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 LINES_TO_LOOK_AT = 20
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
-THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(,\d{3})+\s*")
+THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*")
 WITHOUT_NAME = "column {} without a name"
 
 

@@ -91,8 +91,10 @@ def read_table(path: str | os.PathLike[str], how: How | None = None) -> TableFil
     needs(ending)
     try:
         if ending == ".nc":
-            found_table = read_netcdf(source)
-            return TableFile(source, *found_table)
+            table, whole = read_netcdf(source)
+            if how.index:
+                table = _called(whole, row_labels(whole, how.index, None), how)
+            return TableFile(source, table, whole)
         if ending == ".parquet":
             return _read_parquet(source, how)
         if ending == ".xlsx":

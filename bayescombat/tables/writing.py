@@ -5,6 +5,7 @@ import gzip
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from bayescombat.tables.netcdf import beside_harmonized
 __all__ = ["check_added", "suffixed", "write_dataset", "write_frame", "write_table"]
 
 ROWS_AT_A_TIME = 1000
+# Rows, that of the names included, and columns.
+LARGEST_SHEET = 1_048_576, 16_384
 
 
 def suffixed(features: Sequence[str], name: str) -> list[str]:
@@ -29,9 +32,18 @@ def suffixed(features: Sequence[str], name: str) -> list[str]:
     return [f"{feature}_{name}" for feature in features]
 
 
-def check_added(file: TableFile, features: Sequence[str], names: Sequence[str]) -> None:
-    """Raise a DataError if columns that are to be added are there already."""
-    known = set(file.text.names if file.text is not None else map(str, file.whole.columns))
+def check_added(
+    path: str | os.PathLike[str], file: TableFile, features: Sequence[str], names: Sequence[str] = ()
+) -> None:
+    """Raise a DataError if columns that are to be added are there already, or a sheet of Excel is too small."""
+    columns = file.text.names if file.text is not None else list(map(str, file.whole.columns))
+    size = len(file.table), len(columns) + len(features) * len(names)
+    if ending_of(path) == ".xlsx" and (size[0] >= LARGEST_SHEET[0] or size[1] > LARGEST_SHEET[1]):
+        raise DataError(
+            f"Expected at most {LARGEST_SHEET[0] - 1:,} rows and {LARGEST_SHEET[1]:,} columns for an Excel file, found "
+            f"{size[0]:,} and {size[1]:,}. Write another kind of file, such as .csv or .parquet."
+        )
+    known = set(columns)
     doubled = [added for name in names for added in suffixed(features, name) if added in known]
     if doubled:
         raise DataError(
@@ -114,10 +126,30 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
             mixed = [name for name in frame.columns if frame[name].dtype == object]
             frame.assign(**{name: _texts(frame[name]) for name in mixed}).to_parquet(beside, index=False)
         elif ending == ".xlsx":
-            frame.to_excel(beside, index=False, engine="openpyxl")
+            _write_sheet(frame, beside)
         else:
             text = frame.to_csv(sep=_usual(ending), index=False, lineterminator="\n")
             beside.write_bytes(_packed(text.encode(), ending))
+
+
+def _write_sheet(frame: pd.DataFrame, path: Path) -> None:
+    """Write an Excel file, whose texts are texts even where they look like formulas; it knows no time zones."""
+    from openpyxl.utils.exceptions import IllegalCharacterError
+
+    zoned = [name for name in frame.columns if isinstance(frame.dtypes[name], pd.DatetimeTZDtype)]
+    frame = frame.assign(**{name: _texts(frame[name]) for name in zoned})
+    try:
+        with pd.ExcelWriter(path, engine="openpyxl") as book:
+            frame.to_excel(book, index=False)
+            for column in next(iter(book.sheets.values())).iter_cols():
+                for cell in column:
+                    if cell.data_type == "f":
+                        cell.data_type = "s"
+    except IllegalCharacterError as error:
+        raise DataError(
+            f"Expected text that an Excel file can hold, found control characters ({str(error)!r}). Take them out, or "
+            "write another kind of file, such as .csv or .parquet."
+        ) from error
 
 
 def _usual(ending: str) -> str:
@@ -182,7 +214,7 @@ def _rows(
     features = {str(name): place for place, name in enumerate(harmonized["feature"].values)}
     mean = harmonized["mean"].values
     before = table[list(features)].to_numpy(dtype=float, na_value=np.nan)
-    same = np.isnan(mean) | (mean == before)
+    same = (mean == before) | (np.isnan(mean) & np.isnan(before))
     kept = [k for k, name in enumerate(text.names) if name not in features or same[:, features[name]].any()]
     texts = text.cells(kept)
     for rows in slices(len(mean), ROWS_AT_A_TIME):
