@@ -66,6 +66,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "Install one, or name it: make PYTHON=path/to/python3.12 ..." >&2; \
 	  exit 1; \
 	fi; \
+	echo "Setting up $(VENV): this downloads the libraries and takes some minutes, once."; \
 	rm -rf $(VENV); \
 	"$$found" -m venv $(VENV) >/dev/null 2>&1 || { \
 	  "$$found" -m venv --clear --without-pip $(VENV); \

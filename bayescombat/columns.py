@@ -126,9 +126,13 @@ def require(table: pd.DataFrame, names: Iterable[str], role: str) -> None:
     """Raise a DataError if the table lacks any of these columns."""
     missing = [name for name in names if name not in table.columns]
     if missing:
+        near = suggestion(missing[0], table.columns)
+        quoted = role.startswith("covariate") and any(
+            repr(name) in near for name in table.columns if not str(name).isidentifier()
+        )
         raise DataError(
             f"Expected the {role} {listing(missing)} among the columns of the table, found no such column."
-            f"{suggestion(missing[0], table.columns)} The table has {listing(table.columns)}."
+            f"{near}{' In a formula such a name stands in backticks.' * quoted} The table has {listing(table.columns)}."
         )
 
 

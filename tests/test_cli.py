@@ -122,13 +122,27 @@ def test_every_option_reaches_the_library(
     table = table.assign(weight_2=rng.normal(size=70), scanner=rng.choice(["x", "y"], 70))
     table[FEATURES] += 0.3 * np.sin(table[["age"]].to_numpy() / 8)
     table.to_csv(tmp_path / "table.csv", index=False)
-    well("harmonize", tmp_path / "table.csv", *COLUMNS, *EB, *options, "--out", tmp_path / "out.csv")
+    columns = [*COLUMNS[:2], *COLUMNS[4:]] if "--covariates" in options else COLUMNS
+    well("harmonize", tmp_path / "table.csv", *columns, *EB, *options, "--out", tmp_path / "out.csv")
     asked = {"batch": "site", "covariates": "age + sex", "features": FEATURES} | of_study
     study = bc.Study.from_dataframe(pd.read_csv(tmp_path / "table.csv"), **asked)
     expected = bc.fit(study, method="eb", **of_fit).harmonized["mean"]
     plain = bc.fit(bc.Study.from_dataframe(table, batch="site", covariates="age + sex", features=FEATURES), method="eb")
     assert not np.allclose(expected, plain.harmonized["mean"], rtol=0, atol=1e-9)
     np.testing.assert_array_equal(pd.read_csv(tmp_path / "out.csv")[FEATURES], expected)
+
+
+def test_numbers_of_subjects_in_the_first_column_are_no_feature(table: pd.DataFrame, tmp_path: Path) -> None:
+    whole = table.drop(columns=["code", "weight"]).assign(id=range(50002, 50002 + len(table)))
+    whole.to_csv(tmp_path / "table.csv", index=False)
+    named = [part for part in COLUMNS if part not in ("--features", "^feature_")]
+    result = well("harmonize", tmp_path / "table.csv", *named, *EB, "--out", tmp_path / "o.csv")
+    assert "The first column, 'id', has whole numbers" in result.stderr
+    found = pd.read_csv(tmp_path / "o.csv")
+    assert found["id"].tolist() == whole["id"].tolist()
+    assert (found[FEATURES] != whole[FEATURES]).all(axis=None)
+    said = well("harmonize", tmp_path / "table.csv", *COLUMNS, "--features", "id", *EB, "--out", tmp_path / "all.csv")
+    assert "5 columns harmonized" in said.stdout
 
 
 def test_repeated_scans_are_named_by_the_subject(tmp_path: Path) -> None:
@@ -342,6 +356,7 @@ def test_reports_are_written(folder: Path, tmp_path: Path) -> None:
     said = well(*command, "--report", tmp_path / "other.html")
     assert "--report" in (tmp_path / "other.html").read_text()
     assert f"Written: {tmp_path / 'other.html'}" in said.stdout
+    assert "bayescombat report fit.nc --evaluate" in (tmp_path / "other.html").read_text()
 
 
 @pytest.mark.slow
@@ -380,6 +395,8 @@ def test_sites_that_keep_their_scans_get_the_pooled_fit(table: pd.DataFrame, stu
     assert no_rows.exit_code == 2 and "hold no rows" in no_rows.stderr
     without = run("harmonize", tmp_path / "all.nc", *EB, "--shared-factors", 1, "--save", tmp_path / "other.nc")
     assert without.exit_code == 1 and "Make them by bayescombat moments --cross." in without.stderr
+    judged = run("report", tmp_path / "fit.nc", "--evaluate", "--out", tmp_path / "report.html")
+    assert judged.exit_code == 1 and "evaluate TABLE --fit FIT" in judged.stderr
     twice = run("merge", tmp_path / "site_01.nc", tmp_path / "site_01.nc", "--out", tmp_path / "twice.nc")
     assert twice.exit_code == 1 and "count twice" in twice.stderr
 
@@ -426,6 +443,10 @@ def test_a_site_alone_is_told_of_the_design(table: pd.DataFrame, tmp_path: Path)
         (["--batch", "site", "--features", "featur_0,feature_1", "--out", "o.csv"], "Did you mean 'feature_0'?"),
         (["--batch", "site", "--features", "^fature_0$", "--out", "o.csv"], "Did you mean 'feature_0'?"),
         (["--batch", "site", "--features", "*_thickness", "--out", "o.csv"], "write '_thickness$'"),
+        (
+            ["--batch", "site", "--features", "feature_0,^feature", "--out", "o.csv"],
+            "A pattern has a --features",
+        ),
         (["--batch", "site", "--features", "day", "--out", "o.csv"], "found '2020-01-02' in the row 'sub-00'"),
         (["--batch", "site", "--features", "code", "--out", "o.csv"], "found names such as '000' in 'code'"),
         (["--batch", "site", "--covariates", "aeg", "--out", "o.csv"], "Did you mean 'age'?"),
@@ -469,6 +490,12 @@ def test_bad_input_says_what_to_do(
         (["harmonize", "table.csv", *COLUMNS, "--out", "o.csv", "--sep", ";;"], "a single character"),
         (["harmonize", "table.csv", *COLUMNS, "--out", "o.csv", "--decimal", "x"], "a point or a comma"),
         (["harmonise", "table.csv"], "harmonize"),
+        (["harmonize", "table.csv", "--batch", "site,sex", "--out", "o.csv"], "--batch site --batch sex"),
+        (
+            ["harmonize", "table.csv", "--covariates", "age", "--batch", "site", "--covariates", "sex"],
+            "found it 2 times",
+        ),
+        (["harmonize", "table.csv", "--batch", "site", "--covariates", "age", "+", "sex"], "in quotation marks"),
     ],
     ids=lambda value: " ".join(value[-3:]) if isinstance(value, list) else "",
 )
@@ -483,13 +510,14 @@ def test_usage_ends_with_2(folder: Path, monkeypatch: pytest.MonkeyPatch, argume
     ("arguments", "message"),
     [
         (["harmonize", "fit.nc", "--batch", "site", "--out", "o.csv"], "found a fit. Rows are harmonized by it with"),
-        (["apply", "table.csv", "new.csv", "--out", "o.csv"], "Expected a netCDF file of bayescombat at 'table.csv'"),
+        (["apply", "table.csv", "new.csv", "--out", "o.csv"], "found 'table.csv'. Where a command"),
         (["apply", "fit.nc", "fit.nc", "--out", "o.csv"], "found a fit"),
         (["apply", "fit.nc", "nwe.csv", "--out", "o.csv"], "Did you mean 'new.csv'?"),
         (["apply", "fitt.nc", "new.csv", "--out", "o.csv"], "'fitt.nc', found none"),
         (["apply", "fit.nc", "table.txt", "--out", "o.csv"], "found 'table.txt'"),
         (["merge", "fit.nc", "--out", "o.nc"], "hold moments of bayescombat, found a fit"),
-        (["report", "table.csv", "--out", "o.html"], "Expected a netCDF file of bayescombat"),
+        (["report", "table.csv", "--out", "o.html"], "Expected a fit, as --save writes it"),
+        (["evaluate", "table.csv", "--fit", "new.csv"], "Expected a fit, as --save writes it"),
         (["update", "fit.nc", "new.csv", "--save", "nowhere/u.nc"], "Expected a folder 'nowhere'"),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",

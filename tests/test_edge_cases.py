@@ -729,7 +729,7 @@ def test_row_17_negative_values_are_counted_and_named(volumes: pd.DataFrame) -> 
     count = int((lesions < 0).sum())
     assert count > 0
     message = str(caught[0].message)
-    assert message.startswith(f"{count} harmonized values of 2 features that are positive in the table")
+    assert message.startswith(f"{count} harmonized values of 2 features positive in the table")
     assert "'lesion_0', 'lesion_1'" in message and "'temperature'" not in message
     assert "make the study with transform='log'" in message
 
@@ -739,7 +739,7 @@ def test_row_17_a_feature_that_is_negative_in_one_scan_of_the_table_is_not_named
     volumes = volumes.copy()
     volumes.loc[volumes.index[-1], "lesion_0"] = -1e-9
     fit = eb_of(volumes, NAMES_OF_VOLUMES, None)
-    with pytest.warns(NegativeValueWarning, match="of 1 features .*'lesion_1'"):
+    with pytest.warns(NegativeValueWarning, match="of 1 feature .*'lesion_1'"):
         assert (fit.harmonized["mean"].sel(feature="lesion_0") < 0).any()
 
 

@@ -1159,3 +1159,11 @@ def test_study_that_learned_something_else_does_not_conform(formula: str) -> Non
     study, other = study_of(scans(), covariates=formula), study_of(scans(seed=1), covariates=formula)
     with pytest.raises(DataError, match="same names with other levels, knots, means"):
         other.conforming(study.spec)
+
+
+def test_a_covariate_whose_name_needs_backticks_is_told_so() -> None:
+    table = pd.DataFrame({"site": list("aabb"), "egfr-mut": [0, 1, 0, 1], "left": [1.5, 2.5, 3.0, 4.0]})
+    with pytest.raises(DataError, match="Did you mean 'egfr-mut'. In a formula such a name stands in backticks"):
+        Study.from_dataframe(table, batch="site", covariates="egfr-mut", features=["left"])
+    study = Study.from_dataframe(table, batch="site", covariates="`egfr-mut`", features=["left"])
+    assert len(study.covariates) == 1

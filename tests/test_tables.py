@@ -347,3 +347,17 @@ def test_where_there_is_no_file_the_nearest_name_is_proposed(tmp_path: Path) -> 
         read_table(tmp_path / "nowhere" / "thickness.csv")
     with pytest.raises(DataError, match="Save an old Excel file as .xlsx"):
         read_table(tmp_path / "thickness.xls")
+
+
+def test_a_title_above_the_names_of_a_sheet_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    frame = pd.DataFrame([["Radiomics", None, None], ["id", "site", "left"], ["a", "b", 2.5]])
+    frame.to_excel(tmp_path / "table.xlsx", header=False, index=False)
+    with pytest.raises(DataError, match="names of 3 columns in the first line.*found 1: 'Radiomics'"):
+        read_table(tmp_path / "table.xlsx")
+
+
+def test_rows_are_called_by_whole_numbers_that_are_all_different(tmp_path: Path) -> None:
+    read = read_table(written(tmp_path, "id,left\n50002,1\n50003,2\n")).table
+    assert list(read.index) == ["50002", "50003"] and read["id"].tolist() == [50002, 50003]
+    assert list(read_table(written(tmp_path, "id,left\n50002,1\n50002,2\n")).table.index) == [1, 2]

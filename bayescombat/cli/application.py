@@ -3,8 +3,8 @@
 import shlex
 from typing import Annotated, Any
 
-from typer import Exit, Option, Typer, echo
-from typer.core import TyperGroup
+from typer import BadParameter, Exit, Option, Typer, echo
+from typer.core import TyperCommand, TyperGroup
 
 from bayescombat.cli.demonstrating import demo
 from bayescombat.cli.evaluating import diagnose, evaluate
@@ -19,7 +19,38 @@ __all__ = ["app", "main"]
 
 NAME = "bayescombat"
 BAD_INPUT, INTERRUPTED = 1, 130
+QUOTES = (
+    "A value that holds blanks or * stands in quotation marks, such as 'age + sex'; several values follow their option "
+    "each, or have commas between them where its help says so."
+)
 FIRST, THEN, TOGETHER = "Harmonize", "Look before and after", "Sites that keep their scans"
+
+
+class Command(TyperCommand):
+    """A command that takes no value in silence for another, and says what to do with one too many."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raise a BadParameter if an option of one value is given twice, and fail if values are left over."""
+        values, left, found = self.make_parser(ctx).parse_args(list(args))
+        if not values.get("help"):
+            _check_once(found, ctx)
+            if left:
+                ctx.fail(f"Expected nothing more, found {' '.join(left)!r}. {QUOTES}")
+        return super().parse_args(ctx, args)
+
+
+def _check_once(found: list[Any], ctx: Any) -> None:
+    for parameter in found:
+        if parameter.param_type_name != "option" or parameter.multiple or parameter.is_flag:
+            continue
+        times = sum(other is parameter for other in found)
+        if times > 1:
+            raise BadParameter(
+                f"Expected it once, found it {times} times. Say all of it in one value; a formula of two covariates is "
+                "'age + sex'.",
+                ctx=ctx,
+                param_hint=parameter.opts[0],
+            )
 
 
 class Commands(TyperGroup):
@@ -82,7 +113,7 @@ for panel, commands in (
     (TOGETHER, (moments, merge)),
 ):
     for command in commands:
-        app.command(rich_help_panel=panel)(command)
+        app.command(cls=Command, rich_help_panel=panel)(command)
 
 
 def main() -> None:

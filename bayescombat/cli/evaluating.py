@@ -9,17 +9,17 @@ import pandas as pd
 from typer import BadParameter, Exit
 
 import bayescombat
-from bayescombat.cli.fits import fitted, settings_of
+from bayescombat.cli.fits import fit_at, fitted, settings_of
 from bayescombat.cli.flattening import flattened
 from bayescombat.cli.modelling import Model, Sampling
 from bayescombat.cli.options import Columns, Force, Quiet, Reading, TablePath, given, option
 from bayescombat.cli.paths import Output, check_outputs
 from bayescombat.cli.studies import read, study_by_design, study_of
-from bayescombat.cli.voice import Voice, speaking
+from bayescombat.cli.voice import Voice, as_options, speaking
 from bayescombat.errors import OverlapWarning
 from bayescombat.evaluate import Evaluation
 from bayescombat.evaluate.harmonizers import Refit
-from bayescombat.fit import Fit, load
+from bayescombat.fit import Fit
 from bayescombat.study import Study
 from bayescombat.tables import TableFile, write_dataset, write_frame
 
@@ -52,7 +52,7 @@ def diagnose(
         # The findings say it too.
         warnings.simplefilter("ignore", OverlapWarning)
         found = bayescombat.diagnose(study_of(file, columns))
-        voice.show(repr(found))
+        voice.show(as_options(repr(found)))
         voice.warn()
         if out is not None:
             write_dataset(found.dataset, out)
@@ -152,7 +152,7 @@ def evaluate(
 
 
 def _known(path: Path, file: TableFile) -> tuple[Study, Fit]:
-    known = load(path)
+    known = fit_at(path)
     reference = known.layout.reference
     return study_by_design(file, known.layout.spec, reference), known
 

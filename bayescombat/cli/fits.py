@@ -15,7 +15,7 @@ from bayescombat.cli.paths import Output
 from bayescombat.cli.studies import label_of
 from bayescombat.cli.voice import Voice, as_options
 from bayescombat.errors import DataError
-from bayescombat.fit import Fit, fit
+from bayescombat.fit import Fit, fit, load
 from bayescombat.fit.harmonization import target_cell
 from bayescombat.moments import Moments
 from bayescombat.study import Study
@@ -26,6 +26,7 @@ __all__ = [
     "check_rows",
     "check_probability_of",
     "describe",
+    "fit_at",
     "fitted",
     "outputs_of",
     "save",
@@ -71,6 +72,22 @@ def _count(text: str | None, option: str) -> Any:
     if not text.isdecimal():
         raise BadParameter(f"Expected a number or auto, found {text!r}.", param_hint=option)
     return int(text)
+
+
+def fit_at(path: Path) -> Fit:
+    """Return a fit that was saved.
+
+    Raises
+    ------
+    DataError
+        If the path is that of something else, by its ending.
+    """
+    if path.is_file() and path.suffix.lower() != ".nc":
+        raise DataError(
+            f"Expected a fit, as --save writes it (.nc), found {str(path)!r}. Where a command takes a fit and a table, "
+            "the fit comes first."
+        )
+    return load(path)
 
 
 def fitted(data: Study | Moments, settings: dict[str, Any], voice: Voice) -> Fit:

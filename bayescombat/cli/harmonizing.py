@@ -10,6 +10,7 @@ from bayescombat.cli.fits import (
     check_probability_of,
     check_rows,
     describe,
+    fit_at,
     fitted,
     outputs_of,
     save,
@@ -39,7 +40,7 @@ from bayescombat.cli.paths import Output, check_outputs
 from bayescombat.cli.reporting import check_plots, write_report
 from bayescombat.cli.studies import read, study_by_design, study_of
 from bayescombat.cli.voice import Voice, speaking
-from bayescombat.fit import Fit, load
+from bayescombat.fit import Fit
 from bayescombat.moments import Moments
 from bayescombat.study import Study
 from bayescombat.tables import kind_in
@@ -150,7 +151,7 @@ def apply(
     check_probability_of(rows)
     check_outputs([Output("--out", rows.out)], force, [table, fit])
     with speaking(quiet) as voice:
-        found = load(fit)
+        found = fit_at(fit)
         file = read(table, reading, voice)
         study = study_by_design(file, found.layout.spec)
         check_rows(rows, file, study, found.layout.levels)
@@ -185,7 +186,7 @@ def update(
     check_probability_of(rows)
     check_outputs([Output("--save", saving.save, (".nc",)), Output("--out", rows.out)], force, [new])
     with speaking(quiet) as voice:
-        known = silenced(load(fit), voice)
+        known = silenced(fit_at(fit), voice)
         if holds_moments(new):
             _check_moments_alone(Columns(), rows)
             found = _learned(known, Moments.load(new), adopt)

@@ -7,10 +7,12 @@ from typing import Annotated
 from typer import Option
 
 import bayescombat
+from bayescombat.cli.fits import fit_at
 from bayescombat.cli.options import FitPath, Force, Quiet, flag, option
 from bayescombat.cli.paths import Output, check_outputs
 from bayescombat.cli.voice import Voice, speaking
-from bayescombat.fit import Fit, load
+from bayescombat.errors import DataError
+from bayescombat.fit import Fit
 
 __all__ = ["check_plots", "report", "write_report"]
 
@@ -37,9 +39,14 @@ def report(
     check_outputs([Output("--out", out, (".html",))], force, [fit])
     check_plots(out)
     with speaking(quiet) as voice:
-        found = load(fit)
+        found = fit_at(fit)
         evaluation = None
         if evaluate:
+            if "observed_data" not in found.tree:
+                raise DataError(
+                    "Expected a fit that holds its rows for --evaluate, found one made of moments or saved without. "
+                    "With the table at hand: bayescombat evaluate TABLE --fit FIT"
+                )
             evaluation = bayescombat.evaluate(found.study, found, seed=seed, progress_bar=voice.bars)
         call = found.tree.attrs.get("call")
         bayescombat.report(found, out, evaluation=evaluation, call=None if call is None else str(call))

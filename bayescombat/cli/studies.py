@@ -1,6 +1,7 @@
 """Options to a study."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,12 @@ from typer import BadParameter
 
 from bayescombat.cli.options import Columns, Reading
 from bayescombat.cli.voice import Voice
-from bayescombat.columns import is_numeric
+from bayescombat.columns import is_numeric, warn
 from bayescombat.design import DesignSpec, formula_text, parse
-from bayescombat.errors import DataError, listing, suggestion
+from bayescombat.errors import DataError, FeatureWarning, listing, suggestion
 from bayescombat.study import Study
 from bayescombat.tables import TableFile, read_table
-from bayescombat.tables.cells import not_numbers
+from bayescombat.tables.cells import not_numbers, numbers_rows
 
 __all__ = [
     "batch_columns",
@@ -26,6 +27,8 @@ __all__ = [
     "study_of",
     "wanted",
 ]
+
+A_PATTERN = " A pattern has a --features of its own: --features age --features '_thickness$'."
 
 
 def read(path: Path, reading: Reading, voice: Voice) -> TableFile:
@@ -48,10 +51,19 @@ def study_of(file: TableFile, columns: Columns) -> Study:
     """
     batch, smooth = batch_columns(columns), smooth_sizes(columns)
     features = wanted(file.table, columns)
+    table = file.table
     if features is not None:
-        check_numbers(file.table, features)
+        check_numbers(table, features)
+    elif numbers_rows(table) and table.columns[0] not in _roles(columns):
+        warn(
+            f"The first column, {table.columns[0]!r}, has whole numbers that are all different: it is taken for the "
+            "names of rows, and not harmonized. Name it in --features if it is a feature.",
+            FeatureWarning,
+        )
+        table = table.iloc[:, 1:]
+    _check_commas(batch, table)
     return Study.from_dataframe(
-        file.table,
+        table,
         batch=batch,
         covariates=columns.covariates,
         features=features,
@@ -61,6 +73,15 @@ def study_of(file: TableFile, columns: Columns) -> Study:
         transform=columns.transform,
         smooth=smooth,
     )
+
+
+def _check_commas(batch: Sequence[str], table: pd.DataFrame) -> None:
+    """Raise a BadParameter if a batch column is several with commas between them."""
+    for text in batch:
+        names = [name.strip() for name in text.split(",")]
+        if text not in table and all(name in table for name in names):
+            again = " ".join(f"--batch {shlex.quote(name)}" for name in names)
+            raise BadParameter(f"Expected one column, found {text!r}. Say {again}.", param_hint="--batch")
 
 
 def study_by_design(file: TableFile, design: DesignSpec, reference: str | Sequence[str] | None = None) -> Study:
@@ -135,7 +156,7 @@ def _chosen(text: str, table: pd.DataFrame, roles: set[str]) -> list[str]:
         if missing:
             raise DataError(
                 f"Expected the features {listing(missing)} among the columns of the table, found no such column."
-                f"{suggestion(missing[0], table.columns)}"
+                f"{suggestion(missing[0], table.columns) if missing[0].isidentifier() else A_PATTERN}"
             )
         return names
     free = [name for name in table.columns if name not in roles]

@@ -18,11 +18,13 @@ MOST_COLUMNS = 100
 # How the library speaks of its arguments.
 ARGUMENT = re.compile(
     r"\b(compat|covariance|factors|mean_only|method|min_scans|robust|shared_factors|shrinkage|transform|uncertainty|"
-    r"unseen)=('\w+'|True\b|\d+(\.\d+)?)"
+    r"unseen)=(['\"]\w+['\"]|True\b|\d+(\.\d+)?)"
 )
 # How it speaks of what it calls.
 CALLS = {
     "target_accept": "--target-accept",
+    "(draws, tune)": "(--draws, --tune)",
+    "bayescombat.diagnose": "bayescombat diagnose",
     "Study.from_design": "--design",
     "Moments.from_study(study, cross=True)": "bayescombat moments --cross",
 }
@@ -112,7 +114,7 @@ def as_options(text: str) -> str:
 
 def _option(found: re.Match[str]) -> str:
     name, _, value = found[0].partition("=")
-    said = "" if value == "True" else " " + value.strip("'")
+    said = "" if value == "True" else " " + value.strip("'\"")
     return f"--{name.replace('_', '-')}{said}"
 
 

@@ -267,9 +267,10 @@ def _warn_of_negatives(y: np.ndarray, mean: np.ndarray, names: np.ndarray) -> No
 
     side_by_side(look, column_blocks(len(names), FEW_ROWS))
     if negative.any():
-        count = int((mean[:, negative] < 0).sum())
+        count, features = int((mean[:, negative] < 0).sum()), int(negative.sum())
         warn(
-            f"{count} harmonized values of {negative.sum()} features that are positive in the table are negative: "
+            f"{count} harmonized value{'s' * (count > 1)} of {features} feature{'s' * (features > 1)} positive in the "
+            f"table {'are' if count > 1 else 'is'} negative: "
             f"{listing(names[negative])}. If they cannot be negative, make the study with transform='log'.",
             NegativeValueWarning,
         )

@@ -8,8 +8,9 @@ from bayescombat.evaluate import Evaluation
 from bayescombat.fit import Fit
 from bayescombat.report.pieces import Table, number
 
-__all__ = ["HOW", "check_evaluation", "reading", "tables", "told"]
+__all__ = ["AT_THE_SHELL", "HOW", "check_evaluation", "reading", "tables", "told"]
 
+AT_THE_SHELL = "bayescombat report fit.nc --evaluate --out report.html"
 HOW = """evaluation = bc.evaluate(study, fit, seed=1)
 bc.report(fit, "report.html", evaluation=evaluation)"""
 EXPECTED = {"removal": "Chance", "preservation": "Within batches"}

@@ -163,6 +163,6 @@ def warn_of_codes(y: np.ndarray, names: Sequence[str]) -> None:
     if looks:
         warn(
             f"Every column of numbers is taken as a feature; of these {'; '.join(looks)}. "
-            "They are harmonized like the rest: name the features to leave them out.",
+            "They are harmonized like the rest: to leave them out, name those that are features.",
             FeatureWarning,
         )

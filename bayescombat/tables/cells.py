@@ -9,7 +9,7 @@ import pandas as pd
 from bayescombat.columns import is_numeric, require, text_label
 from bayescombat.errors import DataError, listing
 
-__all__ = ["MISSING", "guarded", "not_numbers", "row_labels", "typed_objects"]
+__all__ = ["MISSING", "guarded", "not_numbers", "numbers_rows", "row_labels", "typed_objects"]
 
 # What stands for no value, beside what pandas takes for it.
 MISSING = ("", " ", "  ", "n.a.", "N.A.", ".")
@@ -77,6 +77,20 @@ def not_numbers(values: pd.Series) -> pd.Series:
     return there[[NUMBER.fullmatch(text) is None for text in there]]
 
 
+def numbers_rows(table: pd.DataFrame) -> bool:
+    """Tell whether the first column has whole numbers that are all different, as those of subjects are.
+
+    Examples
+    --------
+    >>> numbers_rows(pd.DataFrame({"sub_id": [50002, 50003], "age": [20, 20]}))
+    True
+    >>> numbers_rows(pd.DataFrame({"thickness": [2.5, 2.75], "age": [20, 30]}))
+    False
+    """
+    values = table.iloc[:, 0]
+    return is_numeric(values) and values.dtype.kind in "iuf" and values.is_unique and bool((values % 1 == 0).all())
+
+
 def row_labels(table: pd.DataFrame, names: Sequence[str], unnamed: str | None) -> pd.Index:
     """Return what the rows are called by.
 
@@ -86,7 +100,7 @@ def row_labels(table: pd.DataFrame, names: Sequence[str], unnamed: str | None) -
         With a plain index.
     names : sequence of str
         Columns that make a row's label together; if there are none, the first column, if it has no name or is of
-        texts that are all different; else rows are numbered from 1.
+        texts or whole numbers that are all different; else rows are numbered from 1.
     unnamed : str, optional
         Name that was given to a first column without one.
 
@@ -97,14 +111,14 @@ def row_labels(table: pd.DataFrame, names: Sequence[str], unnamed: str | None) -
 
     Examples
     --------
-    >>> table = pd.DataFrame({"id": ["007", "008"], "age": [20, 30]})
+    >>> table = pd.DataFrame({"id": ["007", "008"], "age": [20.5, 30]})
     >>> list(row_labels(table, [], None)), list(row_labels(table.drop(columns="id"), [], None))
     (['007', '008'], [1, 2])
     """
     if not names:
         first = table.columns[0]
         texts = table[first]
-        if first == unnamed or not is_numeric(texts):
+        if first == unnamed or not is_numeric(texts) or numbers_rows(table):
             labels = pd.Index([text_label(value) for value in texts], dtype=object)
             if labels.is_unique and not texts.isna().any():
                 return labels.rename(None if first == unnamed else first)

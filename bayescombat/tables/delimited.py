@@ -215,7 +215,7 @@ def _width(header: Sequence[str], lines: Iterator[tuple[int, list[str]]], separa
             raise DataError(
                 f"Expected {width} cells in every line, found {len(cells)} in line {number}. The table is read as "
                 f"divided by {SEPARATORS.get(separator, repr(separator))}: say what divides it (--sep), put cells "
-                "that hold it into quotation marks, or mend the line."
+                "that hold it into quotation marks, mend the line, or delete what stands above the names."
             )
         ends = ends or cells[-1] != ""
     if width > len(header) and not ends:

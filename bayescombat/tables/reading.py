@@ -190,17 +190,29 @@ def _read_excel(source: Path, how: How) -> TableFile:
     if not len(cells):
         raise DataError(f"Expected a table with a line of column names in the sheet {sheet!r}, found it empty.")
     header = [text_label(name) if name is not None else "" for name in cells.iloc[0]]
+    _check_header(header, sheet)
     check_names(header)
     names = [name or WITHOUT_NAME.format(place) for place, name in enumerate(header, start=1)]
     whole = cells.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
     table = pd.DataFrame({name: typed_objects(whole[name]) for name in names})
     labels = row_labels(table, how.index, None if header[0] else names[0])
     named = [name for name, given in zip(names, header, strict=True) if given]
-    notes = [f"{source}: of the sheets {listing(sheets)} {sheet!r} is read (--sheet)."]
+    notes = [f"{source}: {sheet!r} is read, the first of the sheets {listing(sheets)} (--sheet says another)."]
     table = _called(table[named], labels, how)
     whole = whole.set_axis(header, axis=1)
     said = (*(notes if len(sheets) > 1 and how.sheet is None else []), *_nearly_numbers(table, source))
     return TableFile(source, table, whole, notes=said)
+
+
+def _check_header(header: list[str], sheet: str) -> None:
+    """Raise a DataError if the first line is a title rather than names; it is one if most columns have none."""
+    named = [name for name in header if name]
+    if 2 * len(named) < len(header):
+        raise DataError(
+            f"Expected the names of {len(header)} columns in the first line of the sheet {sheet!r}, found "
+            f"{len(named)}{f': {listing(named)}' if named else ''}. Delete the lines above the names, and columns "
+            "without one."
+        )
 
 
 def _called(table: pd.DataFrame, labels: pd.Index, how: How) -> pd.DataFrame:
