@@ -393,10 +393,10 @@ def test_sites_that_keep_their_scans_get_the_pooled_fit(table: pd.DataFrame, stu
 
     no_rows = run("harmonize", tmp_path / "all.nc", *EB, "--out", tmp_path / "out.csv")
     assert no_rows.exit_code == 2 and "hold no rows" in no_rows.stderr
-    judged = run("report", tmp_path / "fit.nc", "--evaluate", "--out", tmp_path / "report.html")
-    assert judged.exit_code == 1 and "evaluate TABLE --fit FIT" in judged.stderr
     without = run("harmonize", tmp_path / "all.nc", *EB, "--shared-factors", 1, "--save", tmp_path / "other.nc")
     assert without.exit_code == 1 and "Make them by bayescombat moments --cross." in without.stderr
+    judged = run("report", tmp_path / "fit.nc", "--evaluate", "--out", tmp_path / "report.html")
+    assert judged.exit_code == 1 and "evaluate TABLE --fit FIT" in judged.stderr
     twice = run("merge", tmp_path / "site_01.nc", tmp_path / "site_01.nc", "--out", tmp_path / "twice.nc")
     assert twice.exit_code == 1 and "count twice" in twice.stderr
 

@@ -23,10 +23,10 @@ ARGUMENT = re.compile(
 # How it speaks of what it calls.
 CALLS = {
     "target_accept": "--target-accept",
-    "Study.from_design": "--design",
-    "Moments.from_study(study, cross=True)": "bayescombat moments --cross",
     "(draws, tune)": "(--draws, --tune)",
     "bayescombat.diagnose": "bayescombat diagnose",
+    "Study.from_design": "--design",
+    "Moments.from_study(study, cross=True)": "bayescombat moments --cross",
 }
 
 
