@@ -38,6 +38,7 @@ __all__ = ["fit_blocks"]
 
 # Features that are looked at together before any is fitted.
 AT_A_LOOK = 1000
+SECONDS_BETWEEN_LOOKS = 0.1
 
 type Submit = Callable[[Study, np.ndarray, Block], Future[tuple[Found, Said]]]
 
@@ -269,7 +270,8 @@ def _finished(
 
     start()
     while under_way:
-        for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+        # Not for good: where another thread is told of an interrupt, this one hears of it when it wakes.
+        for future in wait(under_way, SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED).done:
             block = under_way.pop(future)
             found, said = future.result()
             start()
