@@ -31,8 +31,6 @@ def distance_to_refit(fitted: Moments, added: Moments, mean_only: bool, shared_f
             after = estimable(merge([fitted, added]))
         except (DataError, ConfoundedDesignError) as error:
             return f"update would refuse these scans ({error})"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BayesCombatWarning)
         distance = _distance(before, after, added, mean_only, shared_factors)
     lost = len(set(before.features) - set(after.features))
     aside = f" and set aside {lost} more features" if lost else ""

@@ -91,8 +91,9 @@ class Fit(Harmonizer):
           Estimated: every fixed point stood still after at most ... passes.
         """
         self._check_normal()
-        self._warn_of_fitted(data)
-        merged = merge([self.moments, self._moments_of(data)])
+        new = data if isinstance(data, Moments) else self._study(data)
+        self._warn_of_fitted(new)
+        merged = merge([self.moments, self._moments_of(new)])
         return Fit(fitted_tree(merged, again(self.tree.attrs), self.asked))
 
     def adopt(self, data: Frame | Study | Moments) -> "Fit":
@@ -171,11 +172,11 @@ class Fit(Harmonizer):
                 "value. Fit a study of all scans."
             )
 
-    def _warn_of_fitted(self, data: Frame | Study | Moments) -> None:
+    def _warn_of_fitted(self, new: Study | Moments) -> None:
         """Warn of scans that would count twice."""
-        if isinstance(data, Moments) or "observed_data" not in self.tree:
+        if isinstance(new, Moments) or "observed_data" not in self.tree:
             return
-        new, old = self._study(data), self.study
+        old = self.study
         fitted = {(old.batches[code], row.tobytes()) for code, row in zip(old.codes, old.y, strict=True)}
         again = [(new.batches[code], row.tobytes()) in fitted for code, row in zip(new.codes, new.y, strict=True)]
         if any(again):
