@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 import bayescombat as bc
+from benchmarks.parity import TESTDATA
 
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -23,14 +24,9 @@ EVERY_OPTION = pytest.mark.parametrize("options", OPTIONS, ids=str)
 COLUMNS: dict[str, Any] = {"batch_col": "site", "categorical_cols": ["sex", "group"], "continuous_cols": "age"}
 # MATLAB's fixed point stops earlier.
 CLOSE = {"r": 1e-11, "matlab": 2e-4}
-CONFIGURATIONS = [
-    f"{prior}_{design}{noeb}{mean}{reference}_r"
-    for prior in ("parametric", "nonparametric")
-    for design in ("adjusted", "unadjusted")
-    for noeb in ("", "_noeb")
-    for mean in ("", "_meanonly")
-    for reference in ("", "_batchref")
-] + [f"{prior}_{design}_matlab" for prior in ("parametric", "nonparametric") for design in ("adjusted", "unadjusted")]
+CONFIGURATIONS = TESTDATA + [
+    f"{prior}_{design}_matlab" for prior in ("parametric", "nonparametric") for design in ("adjusted", "unadjusted")
+]
 
 
 def scans(n: int = 30, features: int = 8, seed: int = 0) -> tuple[np.ndarray, pd.DataFrame]:

@@ -24,6 +24,7 @@ from bayescombat.moments.subjects import Subjects
 from bayescombat.moments.sums import ARRAYS, cell_sums, cross_products
 from bayescombat.storage import read_tree, write_tree
 from bayescombat.study import Study
+from bayescombat.study.scans import hold_read_only
 
 __all__ = ["Moments", "as_moments"]
 
@@ -95,11 +96,8 @@ class Moments:
     subjects: Subjects | None = None
 
     def __post_init__(self) -> None:
-        """Make the arrays read-only, as views, so that the caller's own stay as they are."""
-        for name in self.held:
-            view = getattr(self, name).view()
-            view.flags.writeable = False
-            object.__setattr__(self, name, view)
+        """Make the arrays read-only."""
+        hold_read_only(self, self.held)
 
     @property
     def held(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from bayescombat.columns import sorted_labels
+from bayescombat.study.scans import hold_read_only
 
 __all__ = ["Subjects"]
 
@@ -42,11 +43,8 @@ class Subjects:
     mean_y: np.ndarray
 
     def __post_init__(self) -> None:
-        """Make the arrays read-only, as views, so that the caller's own stay as they are."""
-        for name in ("subject", "batch", *ARRAYS):
-            view = getattr(self, name).view()
-            view.flags.writeable = False
-            object.__setattr__(self, name, view)
+        """Make the arrays read-only."""
+        hold_read_only(self, ("subject", "batch", *ARRAYS))
 
     @classmethod
     def of(cls, found: np.ndarray, codes: np.ndarray, y: np.ndarray, x: np.ndarray) -> Self:

@@ -1,5 +1,6 @@
 """What a study holds: measurements, design columns and batches of the same scans."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -10,7 +11,7 @@ from bayescombat.design import DesignSpec
 from bayescombat.study.conformity import check_conformity
 from bayescombat.study.summary import summary
 
-__all__ = ["Scans"]
+__all__ = ["Scans", "hold_read_only"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,11 +29,8 @@ class Scans:
     sources: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
-        """Make the arrays read-only, as views, so that the caller's own stay as they are."""
-        for name in ("y", "x", "codes", *([] if self.subjects is None else ["subjects"])):
-            view = getattr(self, name).view()
-            view.setflags(write=False)
-            object.__setattr__(self, name, view)
+        """Make the arrays read-only."""
+        hold_read_only(self, ("y", "x", "codes", *([] if self.subjects is None else ["subjects"])))
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -81,3 +79,11 @@ class Scans:
     def __repr__(self) -> str:
         """Say how many scans, features and batches there are, and which covariates."""
         return summary(self.y, self.codes, self.batches, self.spec, self.reference, self.subjects)
+
+
+def hold_read_only(owner: object, names: Iterable[str]) -> None:
+    """Make arrays of a frozen object read-only, as views, so that the caller's own stay as they are."""
+    for name in names:
+        view = getattr(owner, name).view()
+        view.setflags(write=False)
+        object.__setattr__(owner, name, view)
